@@ -1,0 +1,75 @@
+"""Coupling: who becomes whom between two times."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """Expected descent between the cells of two times.
+
+    Parameters
+    ----------
+    t0_h, t1_h
+        The two times, hours.
+    plan
+        Sparse (sources, targets); entry (i, j) is the expected number of cells like j that descend from cell i.
+        Where every target has one mother a column sums to 1; a row sums to the number of descendants of i.
+    sources, targets
+        Row numbers of the cells in the AnnData that was coupled.
+    diagnostics
+        What the solver reports: method, marginal errors, convergence.
+    """
+
+    t0_h: float
+    t1_h: float
+    plan: sparse.csr_array
+    sources: Int[np.ndarray, " sources"]
+    targets: Int[np.ndarray, " targets"]
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def descendants(self) -> Float[np.ndarray, " sources"]:
+        """Expected number of descendants per source cell."""
+        return np.asarray(self.plan.sum(axis=1), dtype=float).ravel()
+
+    @property
+    def growth(self) -> Float[np.ndarray, " sources"]:
+        """Growth rate per source cell, ``log(descendants) / (t1 - t0)``, 1/h; -inf for cells that leave nothing."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.descendants) / (self.t1_h - self.t0_h)
+
+    def push(self, values: Float[np.ndarray, "sources *dims"]) -> Float[np.ndarray, "targets *dims"]:
+        """Carry values of sources to targets: the mean over each target's ancestors."""
+        return _average(self.plan.T.tocsr(), values)
+
+    def pull(self, values: Float[np.ndarray, "targets *dims"]) -> Float[np.ndarray, "sources *dims"]:
+        """Carry values of targets to sources: the mean over each source's descendants; NaN where it leaves none."""
+        return _average(self.plan, values)
+
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """Draw `n` (source, target) pairs with probability proportional to the plan.
+
+        Returns
+        -------
+        tuple of arrays
+            Positions along the plan's rows and columns.
+        """
+        coo = self.plan.tocoo()
+        cumulative = np.cumsum(coo.data, dtype=float)
+        k = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
+        k = np.minimum(k, coo.nnz - 1)
+        rows, columns = coo.coords
+        return rows[k].astype(np.int64), columns[k].astype(np.int64)
+
+
+def _average(plan: sparse.csr_array, values: np.ndarray) -> np.ndarray:
+    weight = np.asarray(plan.sum(axis=1), dtype=float).ravel()
+    flat = values.reshape(len(values), -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = (plan @ flat) / weight[:, None]
+    return np.asarray(mean).reshape(len(weight), *values.shape[1:])
