@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 from embryo.core.errors import EditError, Problem
 
@@ -86,7 +86,7 @@ class Edit:
         return record | {"operation": self.operation.value}
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Self:
+    def from_json(cls, record: dict[str, Any]) -> "Edit":
         """Inverse of `to_json`.
 
         Raises

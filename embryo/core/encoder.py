@@ -1,6 +1,6 @@
 """Encoder: gene counts -> cell embedding, and back where it can."""
 
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from anndata import AnnData
@@ -16,7 +16,7 @@ class Encoder(Protocol):
 
     name: str
 
-    def fit(self, adata: AnnData) -> Self:
+    def fit(self, adata: AnnData) -> "Encoder":
         """Return an encoder fitted on the cells of `adata` (raw counts); baselines learn here, pretrained models check.
 
         Raises

@@ -1,7 +1,7 @@
 """Frames and the proper rigid motions between them. Right-handed, µm, never mirrored."""
 
 from dataclasses import dataclass, field
-from typing import Self
+
 
 import numpy as np
 from jaxtyping import Float
@@ -58,7 +58,7 @@ class Rigid:
             raise FrameError(*problems)
 
     @classmethod
-    def identity(cls, dims: int = 3) -> Self:
+    def identity(cls, dims: int = 3) -> "Rigid":
         """Return the motion that leaves everything where it is."""
         return cls(np.eye(dims), np.zeros(dims))
 

@@ -17,11 +17,14 @@ v        velocity of any of these                              per hour     as t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import TypeVar
+
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+_P = TypeVar("_P", bound="_Parts")
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,18 @@ class _Parts:
         a, b, c, d = (getattr(self, name) for name in self.__dataclass_fields__)
         return a, b, c, d
 
-    def map(self, f: Callable[[Tensor], Tensor]) -> Self:
+    def map(self: _P, f: Callable[[Tensor], Tensor]) -> _P:
         """Return a copy with `f` applied to each tensor."""
         return type(self)(*(f(part) for part in self.parts()))
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self: _P, device: torch.device | str) -> _P:
         """Return a copy on `device`."""
         return self.map(lambda part: part.to(device))
 
     def __len__(self) -> int:
         return len(self.parts()[0])
 
-    def __getitem__(self, index: Int[Tensor, " chosen"] | slice) -> Self:
+    def __getitem__(self: _P, index: Int[Tensor, " chosen"] | slice) -> _P:
         return self.map(lambda part: part[index])
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class Trajectory:
         """Return one panel gene over time."""
         return self.g[:, :, self.panel.index(name)]
 
-    def moved(self, x: Float[Tensor, "times cells space"], frame: Frame) -> Self:
+    def moved(self, x: Float[Tensor, "times cells space"], frame: Frame) -> "Trajectory":
         """Return a copy with other positions in another frame."""
         return type(self)(
             self.times_h, self.z, self.g, x, self.log_mass, self.panel, frame, self.cells, dict(self.provenance)
@@ -74,7 +74,7 @@ class Trajectory:
         frame: Frame,
         cells: tuple[str, ...] | None = None,
         provenance: Mapping[str, Any] | None = None,
-    ) -> Self:
+    ) -> "Trajectory":
         """Stack states, one per time."""
         z, g, x, log_mass = (torch.stack(part) for part in zip(*(s.parts() for s in states), strict=True))
         names = cells if cells is not None else tuple(map(str, np.arange(z.shape[1])))
