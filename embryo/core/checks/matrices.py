@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from scipy import sparse
 
@@ -105,7 +106,7 @@ def problems(matrix: Any, slot: str, *, counts: bool, signed: bool) -> Iterator[
         )
 
 
-def empty(matrix: Any, slot: str, names: Sequence[object], *, counts: bool) -> Iterator[Problem]:
+def empty(matrix: Any, slot: str, names: pd.Index, *, counts: bool) -> Iterator[Problem]:
     """Yield cells without any count where counts are needed, and a matrix without any value but zero."""
     if not readable(matrix) or 0 in matrix.shape:
         return
@@ -126,16 +127,28 @@ def empty(matrix: Any, slot: str, names: Sequence[object], *, counts: bool) -> I
             )
 
 
+def no_counts(x: Any, slot: str, layers: Sequence[object]) -> Iterator[Problem]:
+    """Yield the problem of missing counts, saying what X and the other layers hold instead."""
+    held = f"X holds {_look(x, summary(x))}" if x is not None and readable(x) and 0 not in x.shape else "no usable X"
+    yield Problem(
+        f"no {slot} (layers: {phrases.few(layers) or 'none'}; {held})",
+        "raw counts, whole numbers",
+        f"name the layer that holds raw counts when reading (config read.keys.counts), or copy them there ({slot})",
+    )
+
+
 def _look(matrix: Any, held: Summary) -> str:
     largest = f"largest {phrases.number(held.highest)}"
-    head = matrix[:200] if isinstance(matrix, np.ndarray) else sparse.csr_array(matrix)[:200].toarray()
+    head = matrix[:200] if isinstance(matrix, np.ndarray) else matrix.tocsr()[:200].toarray()
     head = np.asarray(head, dtype=float)
-    if held.highest <= _LOG_LIMIT and not held.negative:
+    if not held.fractional:
+        return f"whole numbers, lowest {phrases.number(held.lowest)}, {largest}"
+    if held.highest <= _LOG_LIMIT and not held.negative and np.isfinite(head).all():
         total = _common_total(np.expm1(head))
         of = f" of counts scaled to {phrases.number(total)} per cell" if total else ""
-        return f"log-normalised: log1p{of}, {largest}"
+        return f"log-normalised values: log1p{of}, {largest}"
     total = _common_total(head)
-    return f"normalised to {phrases.number(total)} per cell, {largest}" if total else largest
+    return f"values normalised to {phrases.number(total)} per cell, {largest}" if total else f"values, {largest}"
 
 
 def _common_total(rows: Float[np.ndarray, "cells genes"]) -> float | None:

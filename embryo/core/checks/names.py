@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from embryo.core.checks import phrases
 from embryo.core.errors import Problem
@@ -81,7 +81,9 @@ def unnamed(column: pd.Series, slot: str) -> Iterator[Problem]:
     lost = blank(column)
     if lost.any():
         yield Problem(
-            f"no {slot} for {phrases.cells(lost, column.index)}", "a name for every cell", "name it, or drop these cells"
+            f"no {slot} for {phrases.cells(lost, column.index)}",
+            "a name for every cell",
+            "name it, or drop these cells",
         )
 
 
@@ -95,6 +97,35 @@ def sizes(column: pd.Series, slot: str, minimum: int) -> Iterator[Problem]:
             f"{len(small)} groups of {slot} with fewer than {minimum} cells: {shown}",
             f"at least {minimum} cells in each, so that it can be placed",
             "merge or drop these groups",
+        )
+
+
+def followed(
+    embryos: Int[np.ndarray, " cells"], cell: pd.Series, parent: pd.Series | None, *, slots: tuple[str, str]
+) -> Iterator[Problem]:
+    """Yield one problem if no cell is seen twice in its embryo and none names a mother that is there.
+
+    Parameters
+    ----------
+    embryos
+        Number of each cell's embryo.
+    cell, parent
+        Names of the cells and of their mothers, of the same kind.
+    slots
+        What the two are called, for the text.
+    """
+    named = ~blank(cell)
+    seen = pd.DataFrame({"embryo": embryos, "cell": cell.astype(str).to_numpy()})[named]
+    again = bool(seen.duplicated().any())
+    if not again and parent is not None:
+        mothers = pd.DataFrame({"embryo": embryos, "cell": parent.astype(str).to_numpy()})[~blank(parent)]
+        again = len(mothers.merge(seen, on=["embryo", "cell"])) > 0
+    if not again:
+        yield Problem(
+            f"no cell that is followed: {int(named.sum())} names in {slots[0]}, none at two times of an embryo and "
+            f"none a mother in {slots[1]}",
+            "tracks",
+            "name cells alike at all times (config read.keys.cell), or couple by transport (config couple.method)",
         )
 
 

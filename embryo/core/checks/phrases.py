@@ -1,9 +1,10 @@
 """The words that problems share: a few names out of many, counts of cells, short numbers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Int
 
 
@@ -14,7 +15,7 @@ def few(items: Iterable[object], limit: int = 5) -> str:
     return ", ".join(listed[:limit]) + more
 
 
-def cells(bad: Bool[np.ndarray, " cells"], names: Sequence[object]) -> str:
+def cells(bad: Bool[np.ndarray, " cells"], names: pd.Index) -> str:
     """Say how many cells are meant and name the first, such as ``3 of 20 cells (rows 4, 7, 9: c4, c7, c9)``."""
     rows: Int[np.ndarray, " bad"] = np.flatnonzero(bad)
     shown = few(rows[:5].tolist()) + (", ..." if len(rows) > 5 else "")

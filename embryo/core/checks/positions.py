@@ -27,7 +27,7 @@ def numbers(value: Any) -> Float[np.ndarray, "cells dims"] | None:
     return np.asarray(value, dtype=float)
 
 
-def table(value: Any, slot: str, names: Sequence[object]) -> Iterator[Problem]:
+def table(value: Any, slot: str, names: pd.Index) -> Iterator[Problem]:
     """Yield what is wrong with any table of numbers in obsm: kind, no columns, NaN or infinite values."""
     x = numbers(value)
     if x is None:
@@ -46,7 +46,7 @@ def table(value: Any, slot: str, names: Sequence[object]) -> Iterator[Problem]:
         )
 
 
-def problems(value: Any, slot: str, names: Sequence[object]) -> Iterator[Problem]:
+def problems(value: Any, slot: str, names: pd.Index) -> Iterator[Problem]:
     """Yield what is wrong with positions whatever their unit: number of axes, flat or collapsed axes."""
     yield from table(value, slot, names)
     x = numbers(value)
@@ -114,7 +114,11 @@ def scale(
         return
     typical = float(odd.median())
     guess = next((u for u, um in _UNITS_UM.items() if 10 * SMALLEST_UM <= typical * um <= LARGEST_UM), None)
-    which = "" if len(extent) == 1 else f" in {len(odd)} of {len(extent)} embryos ({phrases.few(names[i] for i in odd.index)})"
+    which = (
+        ""
+        if len(extent) == 1
+        else f" in {len(odd)} of {len(extent)} embryos ({phrases.few(names[i] for i in odd.index)})"
+    )
     likely = f"; the numbers look like {guess}" if guess else ""
     yield Problem(
         f"{slot} implausible for µm: extent {phrases.number(typical)} µm{which}{likely}",

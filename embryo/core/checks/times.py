@@ -72,8 +72,8 @@ def gaps(
         return
     present = np.zeros((len(names), len(grid)), dtype=bool)
     present[embryos[known], k] = True
-    present = present[present.sum(1) >= 5]
-    labels = [str(n) for n, many in zip(names, _many_times(embryos[known], k, len(names)), strict=True) if many]
+    tracked = present.sum(1) >= 5
+    present, labels = present[tracked], [str(names[i]) for i in np.flatnonzero(tracked).tolist()]
     if len(present) < 3:
         return
     spans = np.logical_or.accumulate(present, axis=1) & np.logical_or.accumulate(present[:, ::-1], axis=1)[:, ::-1]
@@ -90,10 +90,3 @@ def gaps(
             f"cells at every {slot} between an embryo's first and last",
             "add the missing frames, or drop the embryo or that time",
         )
-
-
-def _many_times(
-    embryos: Int[np.ndarray, " cells"], k: Int[np.ndarray, " cells"], n_embryos: int
-) -> Int[np.ndarray, " embryos"]:
-    pairs = np.unique(np.stack([embryos, k.astype(embryos.dtype)]), axis=1)
-    return (np.bincount(pairs[0], minlength=n_embryos) >= 5).astype(np.int64)
