@@ -1,0 +1,156 @@
+"""Gene counts -> cell embedding z and gene panel g. Annotating verbs: each writes one slot."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+
+from embryo import encoders
+from embryo.core import schema
+from embryo.core.encoder import Encoder
+from embryo.core.errors import Problem, SchemaError
+from embryo.encoders import normalise
+
+_DIMS = 20  # of an encoder given by name
+
+
+def cells(
+    adata: AnnData, encoder: Encoder | str, *, key_added: str = schema.EMBED, copy: bool = False
+) -> AnnData | None:
+    """Write the embedding of every cell.
+
+    Parameters
+    ----------
+    adata
+        Cells by genes.
+    encoder
+        A fitted encoder; fit it on training cells only. A name (``"pca"``) fits one with up to 20 dimensions and seed
+        0 on all cells of `adata`: for a look, not for a result on held-out embryos.
+    key_added
+        Slot of ``obsm`` to write, float32, shape (cells, dims); provenance goes to
+        ``uns["embryo"]["embeddings"][key_added]``.
+    copy
+        Whether to return an annotated copy and leave `adata` as it is.
+
+    Raises
+    ------
+    SchemaError
+        If expression or genes that the encoder needs are missing.
+    StaleError
+        If the encoder was not fitted.
+    """
+    adata = adata.copy() if copy else adata
+    if isinstance(encoder, str):
+        encoder = encoders.build(encoder, dims=min(_DIMS, *adata.shape)).fit(adata)
+    z = encoder.encode(adata)
+    genes: Sequence[str] = getattr(encoder, "library", ()) or getattr(encoder, "genes", ())
+    record = {
+        "encoder": encoder.name,
+        "dims": z.shape[1],
+        "seed": int(getattr(encoder, "seed", 0)),
+        "genes_used": len(genes),
+    }
+    _write_embedding(adata, key_added, z, record)
+    return adata if copy else None
+
+
+def latent(adata: AnnData, key: str, *, key_added: str = schema.EMBED, copy: bool = False) -> AnnData | None:
+    """Take a precomputed embedding, such as ``obsm["X_pca"]``, as the cells' z.
+
+    Parameters
+    ----------
+    adata
+        Cells by genes.
+    key
+        Slot of ``obsm`` that holds it.
+    key_added, copy
+        As in `cells`.
+
+    Raises
+    ------
+    SchemaError
+        If the slot is absent, not a matrix, or holds values that are not finite.
+    """
+    if key not in adata.obsm:
+        raise SchemaError(
+            Problem(
+                f"no obsm[{key!r}] (obsm: {sorted(adata.obsm)}){normalise.near_misses([key], adata.obsm)}",
+                "a precomputed embedding there",
+                "name the slot that holds it, or embed with an encoder",
+            )
+        )
+    values = adata.obsm[key]
+    z = np.asarray(values.toarray() if sparse.issparse(values) else values)
+    if z.ndim != 2 or z.dtype.kind not in "fiu" or not np.isfinite(z).all():
+        raise SchemaError(
+            Problem(
+                f"obsm[{key!r}] of shape {z.shape}, type {z.dtype}, with NaN, infinite or non-numeric entries"
+                if z.ndim == 2
+                else f"obsm[{key!r}] of shape {z.shape}",
+                "finite numbers, cells by dims",
+                "drop the cells without an embedding or compute it again",
+            )
+        )
+    adata = adata.copy() if copy else adata
+    _write_embedding(adata, key_added, z, {"encoder": "precomputed", "source": key, "dims": z.shape[1]})
+    return adata if copy else None
+
+
+def panel(adata: AnnData, genes: Sequence[str], *, key_added: str = schema.PANEL, copy: bool = False) -> AnnData | None:
+    """Write log1p-normalised levels of the panel genes g.
+
+    Parameters
+    ----------
+    adata
+        Cells by genes; counts are normalised over all of them.
+    genes
+        Names of the panel genes, in the order of the columns.
+    key_added
+        Slot of ``obsm`` to write, float32, shape (cells, genes); the names go to ``uns["embryo"]["panel"]``
+        (``uns["embryo"]["panel:KEY"]`` for another slot).
+    copy
+        As in `cells`.
+
+    Raises
+    ------
+    SchemaError
+        Listing every unknown gene with the nearest name, and every double one.
+    """
+    genes = [str(gene) for gene in genes]
+    problems = _panel_problems(adata, genes)
+    if problems:
+        raise SchemaError(*problems, subject="panel")
+    adata = adata.copy() if copy else adata
+    chosen = normalise.log1p_normalised(adata)[:, normalise.positions(adata, genes)]
+    dense = chosen.toarray() if isinstance(chosen, sparse.csr_array) else chosen
+    adata.obsm[key_added] = dense.astype(np.float32)
+    names_key = "panel" if key_added == schema.PANEL else f"panel:{key_added}"
+    adata.uns[schema.META] = {**adata.uns.get(schema.META, {}), names_key: genes}
+    return adata if copy else None
+
+
+def _panel_problems(adata: AnnData, genes: list[str]) -> list[Problem]:
+    known = set(map(str, adata.var_names))
+    problems = [
+        Problem(
+            f"gene {gene!r}, which the data do not hold{normalise.near_misses([gene], adata.var_names)}",
+            f"one of the {adata.n_vars} genes measured",
+            "rename it or leave it out of the panel",
+        )
+        for gene in dict.fromkeys(genes)
+        if gene not in known
+    ]
+    double = sorted({gene for gene in genes if genes.count(gene) > 1})
+    if double:
+        problems.append(Problem(f"{', '.join(double)} more than once", "each gene once", "remove the repeats"))
+    if not genes:
+        problems.append(Problem("an empty panel", "at least one gene", "name the genes that edits may touch"))
+    return problems
+
+
+def _write_embedding(adata: AnnData, key: str, z: np.ndarray, record: dict[str, Any]) -> None:
+    adata.obsm[key] = z.astype(np.float32)
+    meta = adata.uns.get(schema.META, {})
+    adata.uns[schema.META] = {**meta, "embeddings": {**meta.get("embeddings", {}), key: record}}
