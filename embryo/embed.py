@@ -9,6 +9,7 @@ from scipy import sparse
 
 from embryo import encoders
 from embryo.core import schema
+from embryo.core.checks import phrases
 from embryo.core.encoder import Encoder
 from embryo.core.errors import Problem, SchemaError
 from embryo.encoders import normalise
@@ -76,7 +77,7 @@ def latent(adata: AnnData, key: str, *, key_added: str = schema.EMBED, copy: boo
     if key not in adata.obsm:
         raise SchemaError(
             Problem(
-                f"no obsm[{key!r}] (obsm: {sorted(adata.obsm)}){normalise.near_misses([key], adata.obsm)}",
+                f"no obsm[{key!r}] (obsm: {sorted(adata.obsm)}){phrases.nearest(key, adata.obsm)}",
                 "a precomputed embedding there",
                 "name the slot that holds it, or embed with an encoder",
             )
@@ -127,7 +128,7 @@ def panel(adata: AnnData, genes: Sequence[str], *, key_added: str = schema.PANEL
     dense = chosen.toarray() if isinstance(chosen, sparse.csr_array) else chosen
     adata.obsm[key_added] = dense.astype(np.float32)
     names_key = "panel" if key_added == schema.PANEL else f"panel:{key_added}"
-    adata.uns[schema.META] = {**adata.uns.get(schema.META, {}), names_key: genes}
+    adata.uns[schema.META] = {**schema.meta(adata), names_key: genes}
     return adata if copy else None
 
 
@@ -135,7 +136,7 @@ def _panel_problems(adata: AnnData, genes: list[str]) -> list[Problem]:
     known = set(map(str, adata.var_names))
     problems = [
         Problem(
-            f"gene {gene!r}, which the data do not hold{normalise.near_misses([gene], adata.var_names)}",
+            f"gene {gene!r}, which the data do not hold{phrases.nearest(gene, adata.var_names)}",
             f"one of the {adata.n_vars} genes measured",
             "rename it or leave it out of the panel",
         )
@@ -152,5 +153,5 @@ def _panel_problems(adata: AnnData, genes: list[str]) -> list[Problem]:
 
 def _write_embedding(adata: AnnData, key: str, z: np.ndarray, record: dict[str, Any]) -> None:
     adata.obsm[key] = z.astype(np.float32)
-    meta = adata.uns.get(schema.META, {})
+    meta = schema.meta(adata)
     adata.uns[schema.META] = {**meta, "embeddings": {**meta.get("embeddings", {}), key: record}}

@@ -7,13 +7,13 @@ class with the protocol `embryo.core.encoder.Encoder` plus `record` and `restore
 import json
 import os
 import struct
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from embryo.core.checks import phrases
 from embryo.core.errors import ConfigError, Problem, StoreError
 from embryo.encoders.contract import Storable, require_fitted
 
@@ -46,9 +46,8 @@ def build(name: str, *, dims: int, seed: int = 0) -> Storable:
     """
     problems = []
     if name not in _REGISTRY:
-        near = get_close_matches(name, _REGISTRY, n=1)
-        cure = f"did you mean {near[0]!r}?" if near else "choose one of these"
-        problems.append(Problem(f"encoder {name!r}", f"one of {list(_REGISTRY)}", cure))
+        found = f"encoder {name!r}{phrases.nearest(name, _REGISTRY)}"
+        problems.append(Problem(found, f"one of {', '.join(_REGISTRY)}", "choose one of these"))
     if dims < 1:
         problems.append(Problem(f"{dims} dimensions", "1 or more", "set dims"))
     if problems:
@@ -135,7 +134,7 @@ def _restore(metadata: dict[str, str], tensors: dict[str, np.ndarray], path: Pat
     elif version != str(_VERSION):
         problem = Problem(f"format version {version}", f"version {_VERSION}", "install the embryo that wrote it")
     elif name not in _REGISTRY:
-        problem = Problem(f"encoder {name!r}", f"one of {list(_REGISTRY)}", "install the embryo that wrote it")
+        problem = Problem(f"encoder {name!r}", f"one of {', '.join(_REGISTRY)}", "install the embryo that wrote it")
     if problem is not None:
         raise StoreError(problem, subject=str(path))
     try:

@@ -57,8 +57,7 @@ def columns(fitted: Sequence[str], genes: Sequence[str]) -> np.ndarray:
     if missing:
         raise SchemaError(
             Problem(
-                f"{len(missing)} genes that the encoder does not read: {', '.join(missing)}"
-                f"{normalise.near_misses(missing, fitted)}",
+                f"{len(missing)} genes that the encoder does not read: {normalise.suggest(missing, fitted)}",
                 "genes of the fit",
                 "choose other genes, or fit the encoder on data that hold them",
             )

@@ -1,7 +1,6 @@
 """Expression as every encoder reads it: log1p of counts at one library size, genes matched by name."""
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -9,13 +8,11 @@ from anndata import AnnData
 from scipy import sparse
 
 from embryo.core import schema
+from embryo.core.checks import phrases
 from embryo.core.errors import Problem, SchemaError
 
-COUNTS = "counts"
-LOG1P = "log1p"
-RELATIVE = "relative"
-_KINDS = (COUNTS, LOG1P, RELATIVE)
-_NAMED = 20  # how many missing genes an error spells out
+COUNTS, LOG1P, RELATIVE = schema.EXPRESSIONS
+_NAMED, _SUGGESTED = 20, 5  # how many missing genes an error spells out, and how many with a suggestion
 
 Matrix: TypeAlias = np.ndarray | sparse.csr_array
 
@@ -28,12 +25,12 @@ def kind(adata: AnnData) -> str:
     SchemaError
         If ``uns["embryo"]["expression"]`` is absent or none of the three.
     """
-    found = adata.uns.get(schema.META, {}).get("expression")
-    if found not in _KINDS:
+    found = schema.meta(adata).get("expression")
+    if found not in schema.EXPRESSIONS:
         raise SchemaError(
             Problem(
                 f"expression of kind {found!r} in uns[{schema.META!r}]",
-                f"one of {list(_KINDS)}",
+                f"one of {', '.join(schema.EXPRESSIONS)}",
                 "read the data through embryo.read, or say what the values are",
             )
         )
@@ -93,14 +90,16 @@ def positions(adata: AnnData, genes: Sequence[str]) -> np.ndarray:
     if not names.is_unique:
         double = sorted(set(names[names.duplicated()].astype(str)))
         raise SchemaError(
-            Problem(f"{len(double)} double gene names: {_some(double)}", "unique var_names", "merge or rename them")
+            Problem(
+                f"{len(double)} double gene names: {phrases.few(double)}", "unique var_names", "merge or rename them"
+            )
         )
     index = names.get_indexer(list(genes))
     missing = [str(g) for g, i in zip(genes, index, strict=True) if i < 0]
     if missing:
         raise SchemaError(
             Problem(
-                f"{len(missing)} of {len(genes)} genes missing: {_some(missing)}{near_misses(missing, names)}",
+                f"{len(missing)} of {len(genes)} genes missing: {suggest(missing, names)}",
                 "every gene that the encoder was fitted on",
                 "add them (zeros where truly unmeasured), rename them, or fit the encoder on the genes at hand",
             )
@@ -108,19 +107,11 @@ def positions(adata: AnnData, genes: Sequence[str]) -> np.ndarray:
     return np.asarray(index)
 
 
-def near_misses(missing: Sequence[str], known: Iterable[str], *, n: int = 5) -> str:
-    """Return ``"; did you mean a -> b"`` for the first `n` missing names that resemble a known one, or nothing."""
-    lower = {str(k).lower(): str(k) for k in known}
-    pairs = []
-    for name in list(missing)[:n]:
-        close = get_close_matches(name.lower(), lower, n=1, cutoff=0.7)
-        pairs += [f"{name} -> {lower[close[0]]}"] if close else []
-    return f"; did you mean {', '.join(pairs)}" if pairs else ""
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+def suggest(missing: Sequence[str], known: Iterable[str], limit: int = _NAMED) -> str:
+    """Return the first `limit` missing names, the first few with the known name most like them."""
+    known = list(known)
+    told = [f"{name}{phrases.nearest(name, known)}" for name in missing[:_SUGGESTED]]
+    return phrases.few([*told, *missing[_SUGGESTED:]], limit)
 
 
 def _matrix(values: Any) -> Matrix:

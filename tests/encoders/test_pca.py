@@ -97,11 +97,9 @@ def test_bad_requests(cells):
     with pytest.raises(StaleError, match="before fit"):
         PCA(2).encode(adata)
     encoder = PCA(2).fit(adata)
-    with pytest.raises(
-        SchemaError, match="1 genes that the encoder does not read: gene05; did you mean gene05 -> gene005"
-    ):
+    with pytest.raises(SchemaError, match=r"1 genes that the encoder does not read: gene05 \(did you mean 'gene005'"):
         encoder.panel_loadings(["gene05"])
-    with pytest.raises(SchemaError, match="2 of 6 genes missing: gene000, gene001"):
+    with pytest.raises(SchemaError, match=r"2 of 6 genes missing: gene000.*, gene001"):
         encoder.encode(adata[:, 2:].copy())
     with pytest.raises(SchemaError, match="expression 'relative' for an encoder fitted on 'counts'"):
         encoder.encode(cells(10, 6, kind="relative"))
