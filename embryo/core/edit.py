@@ -1,6 +1,8 @@
 """Edit: one gene, one operation, in which cells, when."""
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
@@ -42,7 +44,7 @@ class Edit:
     Raises
     ------
     EditError
-        If dose, window or fraction is out of range.
+        If the gene has no name, or dose, window or fraction is out of range.
     """
 
     gene: str
@@ -56,10 +58,12 @@ class Edit:
 
     def __post_init__(self) -> None:
         problems = []
+        if not self.gene.strip():
+            problems.append(Problem("an edit without a gene", "gene: NAME", "name the gene to edit"))
         if self.operation is Operation.KNOCKDOWN and not 0 <= self.dose <= 1:
             problems.append(Problem(f"knock-down dose {self.dose}", "a fraction from 0 to 1", "give the share left"))
-        if not self.dose >= 0:
-            problems.append(Problem(f"dose {self.dose}", "a level of 0 or more", "give a non-negative dose"))
+        elif not 0 <= self.dose < float("inf"):
+            problems.append(Problem(f"dose {self.dose}", "a finite level of 0 or more", "give a non-negative dose"))
         if not self.t_on_h < self.t_off_h:
             problems.append(
                 Problem(f"window {self.t_on_h} to {self.t_off_h} h", "t_on before t_off", "swap or widen the window")
@@ -67,7 +71,7 @@ class Edit:
         if not 0 <= self.fraction <= 1:
             problems.append(Problem(f"fraction {self.fraction}", "a share from 0 to 1", "give the mosaic share"))
         if problems:
-            raise EditError(*problems, subject=f"edit of {self.gene}")
+            raise EditError(*problems, subject=f"edit of {self.gene}" if self.gene.strip() else "edit")
 
     def active(self, t_h: float) -> bool:
         """Whether the edit acts at time `t_h`."""
@@ -86,26 +90,63 @@ class Edit:
         return record | {"operation": self.operation.value}
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> "Edit":
+    def from_json(cls, record: Mapping[str, Any]) -> "Edit":
         """Inverse of `to_json`.
 
         Raises
         ------
         EditError
-            If the record holds unknown keys or values out of range.
+            Listing every unknown key, value of a wrong type and value out of range.
         """
-        known = {f.name for f in fields(cls)}
-        problems = [
-            Problem(f"unknown key {key!r}", f"keys among {sorted(known)}", "remove or rename it")
-            for key in sorted(set(record) - known)
-        ]
-        operations = [o.value for o in Operation]
-        operation = record.get("operation", Operation.KNOCKOUT.value)
-        if operation not in operations:
-            problems.append(Problem(f"operation {operation!r}", f"one of {operations}", "choose one of these"))
-        if "gene" not in record:
-            problems.append(Problem("an edit without a gene", "gene: NAME", "name the gene to edit"))
+        given = {key: value for key, value in record.items() if value is not None}
+        problems = _problems(given)
+        good = {key: _convert(key, given[key]) for key in _TYPES if key in given and _fits(key, given[key])}
+        if "gene" in given:
+            good.setdefault("gene", str(given["gene"]))
+        try:
+            edit = cls(**{"gene": ""} | good)
+        except EditError as error:
+            raise EditError(*problems, *error.problems, subject=error.subject) from None
         if problems:
-            raise EditError(*problems, subject="edit")
-        record = {k: v for k, v in record.items() if v is not None}
-        return cls(**record | {"operation": Operation(operation)})
+            raise EditError(*problems, subject=f"edit of {edit.gene}")
+        return edit
+
+
+_NUMBER = (int, float)
+_TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
+    "gene": ("text", str),
+    "operation": (f"one of {', '.join(Operation)}", str),
+    "dose": ("a number", _NUMBER),
+    "t_on_h": ("a number", _NUMBER),
+    "t_off_h": ("a number", _NUMBER),
+    "cell_type": ("text", str),
+    "fraction": ("a number", _NUMBER),
+    "keep_pool": ("true or false", bool),
+}
+
+
+def _fits(key: str, value: Any) -> bool:
+    if key == "operation":
+        return value in list(Operation)
+    kind = _TYPES[key][1]
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _convert(key: str, value: Any) -> Any:
+    if key == "operation":
+        return Operation(value)
+    return float(value) if _TYPES[key][1] is _NUMBER else value
+
+
+def _problems(given: Mapping[str, Any]) -> list[Problem]:
+    problems = []
+    for key, value in given.items():
+        if key not in _TYPES:
+            near = get_close_matches(str(key), _TYPES, n=1)
+            cure = f"write {near[0]!r} if that is meant" if near else "remove or rename it"
+            problems.append(Problem(f"unknown key {key!r}", f"keys among {', '.join(_TYPES)}", cure))
+        elif not _fits(key, value):
+            wanted = _TYPES[key][0]
+            cure = "put it in quotes" if wanted == "text" else f"give {wanted}"
+            problems.append(Problem(f"{key} = {value!r}", wanted, cure))
+    return problems

@@ -38,9 +38,9 @@ class EmbryoError(Exception):
     """
 
     def __init__(self, *problems: Problem, subject: str = "") -> None:
+        super().__init__(*problems)  # as args, so that a copy in another process is whole
         self.problems: Sequence[Problem] = problems
         self.subject = subject
-        super().__init__(str(self))
 
     def __str__(self) -> str:
         head = f"{self.subject}: " if self.subject else ""

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-
 import numpy as np
 from jaxtyping import Float
 
@@ -13,7 +12,7 @@ BODY = "body"
 _TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rigid:
     """A proper rigid motion ``x -> R x + t``.
 
@@ -27,26 +26,30 @@ class Rigid:
     Raises
     ------
     FrameError
-        If R scales, shears or mirrors.
+        If R scales, shears or mirrors, or the shapes do not fit.
     """
 
     rotation: Float[np.ndarray, "dims dims"]
     translation: Float[np.ndarray, " dims"]
 
     def __post_init__(self) -> None:
-        R = self.rotation
+        rotation = self.rotation
         problems = []
-        if not (np.isfinite(R).all() and np.isfinite(self.translation).all()):
+        if rotation.shape != 2 * self.translation.shape:
+            found = f"a rotation of shape {rotation.shape} with a translation of shape {self.translation.shape}"
+            problems.append(Problem(found, "(dims, dims) and (dims,)", "fit both in the same space"))
+        elif not (np.isfinite(rotation).all() and np.isfinite(self.translation).all()):
             problems.append(Problem("a transform with NaN or infinite entries", "finite numbers", "fit it again"))
-        elif not np.allclose(R @ R.T, np.eye(len(R)), atol=_TOLERANCE):
+        elif not np.allclose(rotation @ rotation.T, np.eye(len(rotation)), atol=_TOLERANCE):
+            scales = np.linalg.svd(rotation, compute_uv=False)
             problems.append(
                 Problem(
-                    f"a linear map with singular values {np.round(np.linalg.svd(R, compute_uv=False), 4).tolist()}",
+                    f"a linear map with singular values {np.round(scales, 4).tolist()}",
                     "a rigid motion (all singular values 1)",
                     "scale coordinates to µm first and align with rotations only",
                 )
             )
-        elif np.linalg.det(R) < 0:
+        elif np.linalg.det(rotation) < 0:
             problems.append(
                 Problem(
                     "a mirroring transform (det -1)",
@@ -63,7 +66,8 @@ class Rigid:
         return cls(np.eye(dims), np.zeros(dims))
 
     def __call__(self, x: Float[np.ndarray, "cells dims"]) -> Float[np.ndarray, "cells dims"]:
-        return x @ self.rotation.T + self.translation
+        """Return the positions `x` (µm) after the motion."""
+        return np.asarray(x @ self.rotation.T + self.translation)
 
     def inverse(self) -> "Rigid":
         """Return the motion that undoes this one."""

@@ -19,15 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _P = TypeVar("_P", bound="_Parts")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Parts:
     """Four tensors over the same cells, in the order z, g, x, mass."""
 
@@ -47,11 +46,11 @@ class _Parts:
     def __len__(self) -> int:
         return len(self.parts()[0])
 
-    def __getitem__(self: _P, index: Int[Tensor, " chosen"] | slice) -> _P:
+    def __getitem__(self: _P, index: Int[Tensor, " chosen"] | Bool[Tensor, " cells"] | slice) -> _P:
         return self.map(lambda part: part[index])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State(_Parts):
     """One moment of an embryo, one row per particle.
 
@@ -78,7 +77,7 @@ class State(_Parts):
         return self.log_mass.exp()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Velocity(_Parts):
     """How a `State` changes, per hour.
 

@@ -1,0 +1,123 @@
+"""Edits: what is allowed, when they act, and the way to JSON and back."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embryo.core.edit import Edit, Operation
+from embryo.core.errors import EditError
+
+INF = math.inf
+names = st.text(min_size=1, max_size=10).filter(str.strip)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> Edit:
+    operation = draw(st.sampled_from(Operation))
+    dose = draw(st.floats(0, 1) if operation is Operation.KNOCKDOWN else st.floats(0, 1e300))
+    ends = sorted(draw(st.lists(finite, min_size=2, max_size=2, unique=True)))
+    t_on = draw(st.sampled_from([-INF, ends[0]]))
+    t_off = draw(st.sampled_from([INF, ends[1]]))
+    cell_type = draw(st.none() | names)
+    return Edit(
+        draw(names), operation, dose, t_on, t_off, cell_type, draw(st.floats(0, 1)), keep_pool=draw(st.booleans())
+    )
+
+
+@settings(deadline=None)
+@given(edit=edits())
+def test_json_and_back_is_the_identity(edit: Edit) -> None:
+    text = json.dumps(edit.to_json(), allow_nan=False)
+    assert Edit.from_json(json.loads(text)) == edit
+
+
+def test_open_ends_are_none_in_json_and_infinite_in_the_record() -> None:
+    record = Edit("pha-4").to_json()
+    assert (record["t_on_h"], record["t_off_h"], record["operation"]) == (None, None, "knockout")
+    edit = Edit.from_json({"gene": "pha-4"})
+    assert (edit.t_on_h, edit.t_off_h) == (-INF, INF)
+    assert Edit.from_json({"gene": "pha-4", "t_off_h": INF}) == edit
+
+
+def test_whole_numbers_from_a_config_become_floats() -> None:
+    edit = Edit.from_json({"gene": "a", "operation": "clamp", "dose": 2, "t_on_h": 1})
+    assert (edit, type(edit.dose), type(edit.t_on_h)) == (Edit("a", Operation.CLAMP, 2.0, 1.0), float, float)
+
+
+@settings(deadline=None)
+@given(edit=edits(), t=finite)
+def test_the_window_is_closed_on_the_left_and_open_on_the_right(edit: Edit, t: float) -> None:
+    assert edit.active(t) == (not t < edit.t_on_h and t < edit.t_off_h)
+    if math.isfinite(edit.t_on_h):
+        assert edit.active(edit.t_on_h)
+    if math.isfinite(edit.t_off_h):
+        assert not edit.active(edit.t_off_h)
+
+
+def test_the_label_names_operation_and_gene() -> None:
+    assert Edit("pha-4", Operation.OVEREXPRESS, 2.0).label == "overexpress pha-4"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"gene": " "}, "without a gene"),
+        ({"operation": Operation.KNOCKDOWN, "dose": 1.5}, r"knock-down dose 1\.5"),
+        ({"operation": Operation.KNOCKDOWN, "dose": -0.1}, r"knock-down dose -0\.1"),
+        ({"operation": Operation.CLAMP, "dose": -1.0}, r"dose -1\.0"),
+        ({"operation": Operation.CLAMP, "dose": math.nan}, "dose nan"),
+        ({"operation": Operation.OVEREXPRESS, "dose": INF}, "dose inf"),
+        ({"t_on_h": 2.0, "t_off_h": 2.0}, r"window 2\.0 to 2\.0 h"),
+        ({"t_on_h": 3.0, "t_off_h": 2.0}, "t_on before t_off"),
+        ({"t_on_h": math.nan}, "window nan"),
+        ({"fraction": 1.01}, r"fraction 1\.01"),
+        ({"fraction": math.nan}, "fraction nan"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(wrong: dict, said: str) -> None:
+    with pytest.raises(EditError, match=said) as caught:
+        Edit(**{"gene": "a"} | wrong)
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"dose": "much"}, "dose = 'much'; expected a number"),
+        ({"dose": True}, "dose = True; expected a number"),
+        ({"t_on_h": "9"}, "t_on_h = '9'"),
+        ({"fraction": [1]}, r"fraction = \[1\]"),
+        ({"keep_pool": 1}, "keep_pool = 1; expected true or false"),
+        ({"gene": 7}, "gene = 7; expected text. To cure it: put it in quotes"),
+        ({"cell_type": 3}, "cell_type = 3; expected text"),
+        ({"operation": "delete"}, "operation = 'delete'; expected one of knockout, knockdown"),
+        ({"operation": ["knockout"]}, "operation ="),
+        ({"gene": None}, "without a gene"),
+        ({"t_on": 3.0}, "unknown key 't_on'.*write 't_on_h'"),
+        ({5: 1}, "unknown key 5"),
+    ],
+)
+def test_what_is_of_the_wrong_type_is_refused(wrong: dict, said: str) -> None:
+    with pytest.raises(EditError, match=said) as caught:
+        Edit.from_json({"gene": "a"} | wrong)
+    assert len(caught.value.problems) == 1
+
+
+def test_a_bad_record_lists_every_problem_at_once() -> None:
+    record = {"operation": "delete", "dose": -2, "t_on_h": 5, "t_off_h": 1, "fraction": 3, "keep_pool": "no", "when": 1}
+    with pytest.raises(EditError) as caught:
+        Edit.from_json(record)
+    text = str(caught.value)
+    assert len(caught.value.problems) == 7
+    for said in ("operation", "dose", "window", "fraction", "keep_pool", "'when'", "without a gene"):
+        assert said in text
+
+
+def test_a_record_is_not_modified() -> None:
+    record = {"gene": "a", "dose": None}
+    Edit.from_json(record)
+    assert record == {"gene": "a", "dose": None}
