@@ -24,7 +24,9 @@ def require(adata: AnnData, *slots: str) -> None:
     if missing:
         raise StaleError(
             *(
-                Problem(f"no obsm[{s!r}] (never written, or dropped by an edit)", "a fresh one", _CURE.get(s, "write it"))
+                Problem(
+                    f"no obsm[{s!r}] (never written, or dropped by an edit)", "a fresh one", _CURE.get(s, "write it")
+                )
                 for s in missing
             )
         )

@@ -1,0 +1,169 @@
+"""Command line: parse, call one function, print where the result lies."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="Virtual-embryo trajectory simulator: single cells over time -> altered 3D morphogenesis, floors beside it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Registered datasets: real embryos with their origin and checksums.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+out = Console()
+err = Console(stderr=True)
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+@app.command()
+def run(
+    config: Annotated[Path | None, typer.Argument(help="YAML config; without one the embedded demo runs.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/NAME by default.")] = None,
+    override: Annotated[list[str] | None, typer.Option("--set", "-s", help="section.key=value, repeatable.")] = None,
+    *,
+    quiet: Quiet = False,
+) -> None:
+    """Run a whole job; an interrupted run goes on where it stopped."""
+    from embryo import config as configs  # noqa: PLC0415  heavy imports wait until the command is known
+    from embryo import pipeline  # noqa: PLC0415
+
+    resolved = configs.load(config, tuple(override or ()))
+    target = folder or Path("runs") / resolved.name
+    with _progress(quiet=quiet) as (tick, said):
+        done = pipeline.run(resolved, target, tick=tick, said=said)
+    out.print(pipeline.show(done.path), soft_wrap=True, markup=False, highlight=False)
+
+
+@app.command()
+def show(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+    """Tell what is in a run folder."""
+    from embryo import pipeline  # noqa: PLC0415
+
+    out.print(pipeline.show(folder), soft_wrap=True, markup=False, highlight=False)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="h5ad, zarr, SpatialData zarr, or csv of tracks.")],
+    time_unit: Annotated[str | None, typer.Option(help="h, min, day, ...")] = None,
+    space_unit: Annotated[str | None, typer.Option(help="um, mm, nm, px")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="slot=name, such as time=stage; repeatable.")] = None,
+) -> None:
+    """List every problem of a file with its cure, or say what was read."""
+    out.print(str(_read(file, key, time_unit, space_unit)), markup=False, highlight=False)
+    out.print(f"{file.name}: no problems found", markup=False, highlight=False)
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="What to read.")],
+    target: Annotated[Path, typer.Option("--out", "-o", help="h5ad or zarr to write.")],
+    time_unit: Annotated[str | None, typer.Option(help="h, min, day, ...")] = None,
+    space_unit: Annotated[str | None, typer.Option(help="um, mm, nm, px")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="slot=name, repeatable.")] = None,
+) -> None:
+    """Read a file, check it, and write it in µm and hours with the slots that embryo uses."""
+    from embryo import read  # noqa: PLC0415
+
+    read.write(_read(file, key, time_unit, space_unit), target)
+    out.print(str(target), markup=False, highlight=False)
+
+
+@data.command("list")
+def data_list() -> None:
+    """List the registered datasets."""
+    from embryo import datasets  # noqa: PLC0415
+
+    for name in datasets.names():
+        entry = datasets.entry(name)
+        out.print(f"{name:<24} {entry.licence:<18} {entry.title}", soft_wrap=True, markup=False, highlight=False)
+
+
+@data.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A name of `embryo data list`.")],
+    mirror: Annotated[
+        Path | None, typer.Option(help="Local folder with the same files; else EMBRYO_DATA_MIRROR.")
+    ] = None,
+    *,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch a dataset from its public origin or a mirror, and check every checksum."""
+    from embryo import datasets  # noqa: PLC0415
+
+    out.print(
+        str(datasets.fetch(name, mirror=mirror, progress=not quiet)), soft_wrap=True, markup=False, highlight=False
+    )
+
+
+@data.command("card")
+def data_card(name: Annotated[str, typer.Argument(help="A name of `embryo data list`.")]) -> None:
+    """Print a dataset's card: what it is, licence, citation, caveats."""
+    from embryo import datasets  # noqa: PLC0415
+
+    out.print(datasets.card(name), soft_wrap=True, markup=False, highlight=False)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    import embryo  # noqa: PLC0415
+
+    out.print(embryo.__version__, highlight=False)
+
+
+def _read(file: Path, key: list[str] | None, time_unit: str | None, space_unit: str | None) -> Any:
+    from embryo import read  # noqa: PLC0415
+
+    keys = dict(k.partition("=")[::2] for k in key or ())
+    units = {"time_unit": time_unit, "space_unit": space_unit}
+    return read.auto(file, read.Keys(**keys, **{k: v for k, v in units.items() if v}))
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[str, str], None]]]:
+    """Show a bar per long stage and a line per finished one; nothing with --quiet or where nobody watches."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=quiet, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tick(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, visible=done < total)
+
+        def said(stage: str, summary: str) -> None:
+            if not quiet:
+                err.print(f"[bold]{stage}[/bold] ", end="")
+                err.print(summary, markup=False, highlight=False, soft_wrap=True)
+
+        yield tick, said
+
+
+def main() -> None:
+    """Entry point: errors that embryo raises on purpose are printed for the person, without a traceback."""
+    from embryo.core.errors import EmbryoError  # noqa: PLC0415
+
+    try:
+        app()
+    except EmbryoError as error:
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("Interrupted. The same command goes on where it stopped.", highlight=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Every knob on one page: one model per stage, YAML in and out. The defaults are the demo.
+
+A config file holds departures from these defaults only; the resolved config is written into every run folder.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from embryo.core.edit import Edit
+from embryo.core.errors import ConfigError, EmbryoError, Problem
+
+
+class Section(BaseModel):
+    """Frozen, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Read(Section):
+    """Where the cells come from: a registered dataset, the synthetic embryo, or a file."""
+
+    dataset: str | None = Field("synthetic", description="a name of `embryo data list`, or synthetic")
+    path: Path | None = Field(None, description="h5ad, zarr, SpatialData zarr or tracks csv, instead of a dataset")
+    params: dict[str, Any] = Field(default_factory=dict, description="passed to the dataset's converter")
+    keys: dict[str, str] = Field(default_factory=dict, description="slot names of a file: time, space, embryo, ...")
+    time_unit: str | None = Field(None, description="h, min, day, ...; needed where the file does not say")
+    space_unit: str | None = Field(None, description="um, mm, nm, px")
+    every_h: float | None = Field(None, gt=0, description="keep times on this grid only, hours")
+    start_h: float | None = Field(None, description="drop earlier times")
+    end_h: float | None = Field(None, description="drop later times")
+
+
+class Split(Section):
+    """Which embryos are kept out of every fit, and from when they are rolled forward."""
+
+    hold_out: int | list[str] = Field(1, description="number of embryos (the last by name) or their names")
+    start_h: float | None = Field(None, description="start of the roll-out; the first common time by default")
+    end_h: float | None = Field(None, description="end of the roll-out; the last common time by default")
+
+
+class Embed(Section):
+    """Cell embedding z and gene panel g."""
+
+    encoder: Literal["pca", "hvg", "precomputed"] = "pca"
+    slot: str = Field("X_pca", description="obsm slot of a precomputed embedding")
+    dims: int = Field(20, ge=1)
+    panel: list[str] | Literal["auto"] = Field(
+        "auto", description="gene names; auto takes the data's own list of circuit genes, else the most variable genes"
+    )
+    panel_size: int = Field(32, ge=1, description="size of an automatic panel")
+
+
+class Couple(Section):
+    """Who becomes whom; see `embryo.couple`."""
+
+    method: Literal["auto", "tracks", "transport"] = "auto"
+    solver: Literal["exact", "unbalanced"] = "exact"
+    space_weight: float = Field(0.5, ge=0, le=1)
+    epsilon: float = Field(0.02, gt=0)
+    tau: float = Field(1.0, gt=0)
+    max_cells: int = Field(1500, ge=2)
+    counts_grow: bool = True
+
+
+class Fit(Section):
+    """Flow matching; see `embryo.fit.Training`."""
+
+    steps: int = Field(1500, ge=1)
+    batch: int = Field(512, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    ema: float = Field(0.995, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    reads: list[Literal["z", "g", "x"]] = ["z", "g", "x"]
+    width: int = Field(128, ge=1)
+    depth: int = Field(3, ge=1)
+
+
+class Simulate(Section):
+    """The roll-out's grid."""
+
+    method: Literal["euler", "midpoint", "rk4"] = "rk4"
+    step_h: float = Field(0.25, gt=0)
+    save_every_h: float = Field(1.0, gt=0)
+    max_cells: int = Field(20_000, ge=1, description="more start cells are subsampled, each standing for several")
+
+
+class Perturb(Section):
+    """The edits, each a record of `embryo.core.edit.Edit`."""
+
+    edits: list[dict[str, Any]] = Field(default_factory=lambda: [{"gene": "tail"}])
+    decay_per_h: float = Field(1.0, gt=0, description="decay rate of panel products, 1/h")
+
+    def records(self) -> tuple[Edit, ...]:
+        """Return the edits as records."""
+        return tuple(Edit.from_json(e) for e in self.edits)
+
+
+class Measure(Section):
+    """Tables: horizons of the position error and size of the read-out."""
+
+    horizons_h: list[float] = Field(default_factory=lambda: [0.25, 0.5, 1.0])
+    neighbours: int = Field(15, ge=1)
+    max_cells: int = Field(2000, ge=10, description="cells per population in energy distances")
+
+
+class Render(Section):
+    """Pictures."""
+
+    film: bool = True
+    fps: int = Field(8, ge=1)
+    colour: str = Field("cell_type", description="cell_type, or a panel gene")
+
+
+class Config(Section):
+    """A whole run."""
+
+    name: str = "demo"
+    seed: int = 0
+    seeds: int = Field(3, ge=1, description="fits with seeds seed, seed+1, ...: the spread of every number")
+    read: Read = Read()
+    split: Split = Split()
+    embed: Embed = Embed()
+    couple: Couple = Couple()
+    fit: Fit = Fit()
+    simulate: Simulate = Simulate()
+    perturb: Perturb = Perturb()
+    measure: Measure = Measure()
+    render: Render = Render()
+
+
+def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
+    """Read a config file and apply ``section.key=value`` overrides.
+
+    Parameters
+    ----------
+    path
+        YAML file with departures from the defaults; None for the defaults.
+    overrides
+        Such as ``fit.steps=500``; values are YAML.
+
+    Raises
+    ------
+    ConfigError
+        Listing every unknown key and bad value at once.
+    """
+    tree = _read(path) if path is not None else {}
+    subject = str(path.name) if path is not None else "overrides"
+    for text in overrides:
+        _override(tree, text)
+    return parse(tree, subject=subject)
+
+
+def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
+    """Check a nested dict and return the config; see `load`."""
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        problems = [_problem(e) for e in error.errors()]
+        raise ConfigError(*problems, subject=subject) from error
+    try:
+        config.perturb.records()
+    except EmbryoError as error:
+        raise ConfigError(*error.problems, subject=f"{subject}: perturb.edits") from error
+    if config.read.path is not None and config.read.dataset not in (None, "synthetic"):
+        raise ConfigError(
+            Problem("both read.path and read.dataset", "one source of cells", "remove one of them"), subject=subject
+        )
+    return config
+
+
+def dump(config: Config) -> str:
+    """Return the resolved config as YAML; `load` of it gives the same config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    cure = "give a YAML file such as configs/demo.yaml"
+    if not path.is_file():
+        raise ConfigError(Problem(f"no file {path.name!r}", "a config file", cure), subject="config")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        at = f" (line {where.line + 1}, column {where.column + 1})" if where else ""
+        raise ConfigError(Problem(f"text that is not YAML{at}", "YAML", cure), subject=path.name) from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(Problem(f"a {type(tree).__name__}", "sections such as read:, fit:", cure), subject=path.name)
+    return tree
+
+
+def _override(tree: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(Problem(f"override {text!r}", "section.key=value", "write for example fit.steps=500"))
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(Problem(f"override {text!r}", f"{section!r} to be a section", "see configs/demo.yaml"))
+    try:
+        tree[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(Problem(f"override {text!r}", "a YAML value after =", "quote it")) from error
+
+
+def _problem(error: Any) -> Problem:
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        section: Any = Config
+        for part in error["loc"][:-1]:
+            section = getattr(section, "model_fields", {}).get(part)
+            section = getattr(section, "annotation", section)
+        known = ", ".join(getattr(section, "model_fields", {}))
+        return Problem(f"unknown key {where!r}", f"one of: {known}", "remove or rename it")
+    return Problem(f"{where} = {error['input']!r}", error["msg"], f"change {where}")

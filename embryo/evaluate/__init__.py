@@ -1,0 +1,15 @@
+"""Predictions against held-out truth, always beside their floors, their ceiling and the spread of repeats.
+
+- `positions`: where each cell is, for tracked embryos.
+- `populations`: the embryo as a whole at later times: form, states, fates, numbers.
+- `edits`: an edited roll-out against embryos that truly carry the edit.
+
+Every function returns a `Result`: one tidy table (`embryo.core.table`) and the sentences that it supports.
+"""
+
+from embryo.evaluate.edits import edits
+from embryo.evaluate.population import Population, populations
+from embryo.evaluate.positions import positions
+from embryo.evaluate.result import Result, Rollout
+
+__all__ = ["Population", "Result", "Rollout", "edits", "populations", "positions"]

@@ -1,0 +1,136 @@
+"""What an evaluation takes and gives: roll-outs, scores by held-out embryo, and a table with its sentences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from embryo.core import table
+from embryo.core.trajectory import Trajectory
+
+OURS = "embryo"
+Better = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One held-out embryo rolled forward with one fitted field.
+
+    Parameters
+    ----------
+    embryo
+        Name of the embryo.
+    seed
+        Seed of the fit.
+    rows
+        Rows of the start cells in the data, one per particle.
+    trajectory
+        From the start on, in the body frame.
+    """
+
+    embryo: str
+    seed: int
+    rows: Int[np.ndarray, " cells"]
+    trajectory: Trajectory
+
+
+@dataclass(frozen=True)
+class Result:
+    """A tidy table and the sentences that it supports."""
+
+    table: pd.DataFrame
+    sentences: tuple[str, ...] = ()
+
+
+@dataclass
+class Scores:
+    """Scores of every model on one board, held-out embryo by held-out embryo.
+
+    The unit of replication is the embryo, not the cell and not the seed: intervals are over embryos, and the spread
+    over seeds of our own model stands beside them.
+
+    Parameters
+    ----------
+    board, unit, better
+        What is judged, in which unit, and which way is better.
+    metric
+        Name of the score.
+    """
+
+    board: str
+    metric: str
+    unit: str
+    better: Better = "lower"
+    _scores: dict[tuple[str, table.Role], dict[str, dict[str, list[float]]]] = field(default_factory=dict)
+
+    def add(self, model: str, role: table.Role, split: str, embryo: str, value: float) -> None:
+        """Add one score; several of one embryo (seeds, repeats) are averaged before embryos are compared."""
+        self._scores.setdefault((model, role), {}).setdefault(split, {}).setdefault(embryo, []).append(value)
+
+    def per_embryo(self, model: str, split: str) -> dict[str, float]:
+        """Return the mean score of each held-out embryo."""
+        (scores,) = (v for (name, _), v in self._scores.items() if name == model)
+        return {e: float(np.mean(v)) for e, v in scores.get(split, {}).items()}
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return one row per model and split, floors sorted as they were added."""
+        out: list[dict[str, object]] = []
+        for (model, role), splits in self._scores.items():
+            for split, embryos in splits.items():
+                means = [float(np.mean(v)) for v in embryos.values()]
+                out.append(
+                    table.row(
+                        board=self.board,
+                        split=split,
+                        model=model,
+                        role=role,
+                        metric=self.metric,
+                        unit=self.unit,
+                        values=means,
+                    )
+                    | {"n_seeds": max(map(len, embryos.values())) if role == "ours" else 1}
+                    | {"n_embryos": len(embryos), "seed_sd": _seed_spread(embryos) if role == "ours" else np.nan}
+                )
+        return out
+
+    def sentences(self) -> list[str]:
+        """Say for every split how our model stands against the best floor, paired by embryo."""
+        floors = [name for name, role in self._scores if role == "floor"]
+        out = []
+        for split in self._scores.get((OURS, "ours"), {}):
+            ours = self.per_embryo(OURS, split)
+            best, name = _best_floor(self, floors, split, ours, self.better)
+            if name is None:
+                continue
+            words = table.verdict(
+                [ours[e] for e in best], list(best.values()), floor_name=f"“{name}”", better=self.better
+            ).replace("seeds", "embryos")
+            out.append(f"{self.metric}, {split}: {words}.")
+        return out
+
+
+def _best_floor(
+    scores: Scores, floors: Sequence[str], split: str, ours: Mapping[str, float], better: Better
+) -> tuple[dict[str, float], str | None]:
+    """Return the scores of the floor that is best on average over the embryos that both have."""
+    best: tuple[dict[str, float], str | None] = {}, None
+    sign = 1 if better == "lower" else -1
+    for name in floors:
+        values = {e: v for e, v in scores.per_embryo(name, split).items() if e in ours}
+        if values and (
+            best[1] is None or sign * np.mean(list(values.values())) < sign * np.mean(list(best[0].values()))
+        ):
+            best = values, name
+    return best
+
+
+def _seed_spread(embryos: Mapping[str, Sequence[float]]) -> float:
+    """Standard deviation over seeds of the mean over embryos; NaN with one seed."""
+    lengths = {len(v) for v in embryos.values()}
+    if len(lengths) != 1 or lengths == {1}:
+        return float("nan")
+    means: Float[np.ndarray, " seeds"] = np.mean([list(v) for v in embryos.values()], axis=0)
+    return float(np.std(means, ddof=1))

@@ -1,0 +1,142 @@
+"""A whole run: read, embed, reconstruct, couple, fit, simulate, perturb, measure, render, report.
+
+Each stage writes what it made into the run folder and is skipped when it was already done with the same config, so a run
+that was interrupted goes on where it stopped.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+from anndata import AnnData
+
+from embryo import fit
+from embryo.config import Config
+from embryo.core import schema, store
+from embryo.pipeline import cells, page, results, rollouts
+from embryo.pipeline.folder import RunFolder, fingerprint
+from embryo.pipeline.rollouts import Tick
+
+__all__ = ["RunFolder", "run", "show"]
+
+Work = tuple[list[str], str]
+_CELLS = "cells.h5ad"
+
+
+def run(
+    config: Config, out: Path, *, tick: Tick | None = None, said: Callable[[str, str], None] | None = None
+) -> RunFolder:
+    """Run everything that is not yet done, and leave a run folder.
+
+    Parameters
+    ----------
+    config
+        What to run.
+    out
+        The run folder; new, or one of an earlier run.
+    tick
+        Called with (what, done, of) while a long stage works.
+    said
+        Called with (stage, summary) when a stage is done or found done.
+
+    Returns
+    -------
+    RunFolder
+        The finished run; its page is ``report.html``.
+
+    Raises
+    ------
+    EmbryoError
+        With everything that is wrong with the input, and what to do.
+    """
+    job = _Job(RunFolder.create(out, config), tick or (lambda *_: None))
+    before = ""
+    stages = job.stages()
+    job.run.forget_others([stage for stage, _, _ in stages])
+    for stage, depends_on, work in stages:
+        before = fingerprint(before, stage, depends_on)
+        job.run.do(stage, before, work)
+        if said is not None:
+            said(stage, job.run.stages[stage]["summary"])
+    return job.run
+
+
+def show(path: Path) -> str:
+    """Return what is in a run folder, as text.
+
+    Raises
+    ------
+    StoreError
+        If `path` is not a run folder.
+    """
+    return page.text(RunFolder.open(path))
+
+
+class _Job:
+    """The stages of one run over its cells, which are read once."""
+
+    def __init__(self, folder: RunFolder, tick: Tick) -> None:
+        self.run, self.tick = folder, tick
+
+    @cached_property
+    def cells(self) -> AnnData:
+        return ad.read_h5ad(self.run.path / _CELLS)
+
+    @cached_property
+    def pairs(self) -> fit.Pairs:
+        return fit.pairs(self.cells, rollouts.couplings(self.run))
+
+    def stages(self) -> list[tuple[str, Any, Callable[[], Work]]]:
+        """Return (name, config that it depends on, work) in order; each also depends on all before it."""
+        c, run = self.run.config, self.run
+        edits = run.config.perturb.model_dump(mode="json")
+        source = [c.read.model_dump(mode="json"), c.split.model_dump(mode="json"), c.seed]
+        synthetic = edits["edits"] if c.read.dataset == "synthetic" else None
+        fits = [
+            (f"fit seed {s}", c.fit.model_dump(), lambda s=s: rollouts.fit_one(run, self.pairs, s, self.tick))
+            for s in rollouts.seeds(c)
+        ]
+        return [
+            ("read", [*source, synthetic], self._read),
+            ("embed", [c.embed.model_dump(), [e["gene"] for e in edits["edits"]]], self._embed),
+            ("reconstruct", None, self._reconstruct),
+            ("couple", c.couple.model_dump(), lambda: rollouts.couple_all(run, self.cells)),
+            *fits,
+            ("simulate", [c.simulate.model_dump(), c.measure.horizons_h], lambda: self._roll("control")),
+            ("perturb", edits, lambda: self._roll("edited")),
+            ("measure", c.measure.model_dump(), lambda: results.measure_all(run, self.cells)),
+            ("render", c.render.model_dump(), lambda: results.render_all(run, self.cells)),
+            ("report", c.name, lambda: page.report(run, self.cells)),
+        ]
+
+    def _keep(self, adata: AnnData) -> None:
+        with store.atomic(self.run.path / _CELLS) as partial:
+            adata.write_h5ad(partial)
+        self.cells = adata
+
+    def _read(self) -> Work:
+        adata = cells.load(self.run.config)
+        self._keep(adata)
+        meta = adata.uns.get(schema.META, {})
+        self.run.sign({str(meta.get("dataset", "file")): str(meta.get("digest", "not a registered dataset"))})
+        parts = ", ".join(f"{len(cells.embryos(adata, p))} {p}" for p in (cells.TRAIN, cells.HELD_OUT, cells.EDITED))
+        return [
+            _CELLS
+        ], f"{adata.n_obs:,} cells, {adata.n_vars:,} genes, {adata.obs[schema.TIME].nunique()} times; embryos: {parts}"
+
+    def _embed(self) -> Work:
+        summary = cells.embed_all(self.cells, self.run.config, self.run.path / "encoder.safetensors")
+        self._keep(self.cells)
+        fitted = [] if self.run.config.embed.encoder == "precomputed" else ["encoder.safetensors"]
+        return [_CELLS, *fitted], summary
+
+    def _reconstruct(self) -> Work:
+        summary = cells.align(self.cells, self.run.config)
+        self._keep(self.cells)
+        return [_CELLS], summary
+
+    def _roll(self, arm: str) -> Work:
+        edits = self.run.config.perturb.records() if arm == rollouts.EDITED else ()
+        return rollouts.roll(self.run, self.cells, arm, edits, self.tick)

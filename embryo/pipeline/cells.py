@@ -1,0 +1,157 @@
+"""The first three stages of a run: cells read and checked, embedded, put into one body frame."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+
+from embryo import datasets, embed, encoders, read, reconstruct
+from embryo.config import Config
+from embryo.core import schema
+from embryo.core.errors import ConfigError, Problem
+from embryo.core.schema import Needs
+
+SPLIT = "split"  # obs: which part an embryo plays
+TRAIN, HELD_OUT, EDITED = "train", "held-out", "edited"
+
+
+def load(config: Config) -> AnnData:
+    """Read the cells that the config names, check them, and say which part each embryo plays.
+
+    Returns
+    -------
+    AnnData
+        With ``obs["split"]``: ``train`` is fitted on, ``held-out`` is predicted, ``edited`` embryos truly carry an edit
+        and are only compared with.
+
+    Raises
+    ------
+    EmbryoError
+        If the source is unknown, absent or broken, or no embryo is left to fit on.
+    """
+    adata = _source(config)
+    adata = _window(adata, config)
+    schema.require(adata, Needs(times=2), subject=config.read.dataset or str(config.read.path))
+    if schema.EMBRYO not in adata.obs:
+        adata.obs[schema.EMBRYO] = "embryo"
+    if schema.PERTURBATION not in adata.obs:
+        adata.obs[schema.PERTURBATION] = ""
+    adata.obs[SPLIT] = _parts(adata, config)
+    return adata
+
+
+def _source(config: Config) -> AnnData:
+    r = config.read
+    if r.path is not None:
+        keys = read.Keys(**r.keys, **{k: v for k, v in (("time_unit", r.time_unit), ("space_unit", r.space_unit)) if v})
+        return read.auto(r.path, keys)
+    if r.dataset == "synthetic":
+        return _synthetic(config)
+    if r.dataset is None:
+        raise ConfigError(
+            Problem(
+                "neither read.dataset nor read.path", "a source of cells", "name a dataset (embryo data list) or a file"
+            )
+        )
+    return datasets.load(r.dataset, **r.params)
+
+
+def _synthetic(config: Config) -> AnnData:
+    """Wild-type embryos, and embryos that truly carry each edit: truth for the last table, never used in a fit."""
+    from embryo.datasets import synthetic  # noqa: PLC0415  only this source needs it
+
+    return synthetic.series(seed=config.seed, edits=config.perturb.records(), **config.read.params)
+
+
+def _window(adata: AnnData, config: Config) -> AnnData:
+    t = adata.obs[schema.TIME].to_numpy(float)
+    keep = np.ones(len(t), bool)
+    if config.read.start_h is not None:
+        keep &= t >= config.read.start_h - 1e-9
+    if config.read.end_h is not None:
+        keep &= t <= config.read.end_h + 1e-9
+    if config.read.every_h is not None:
+        steps = t / config.read.every_h
+        keep &= np.abs(steps - np.round(steps)) < 1e-6
+    return adata if keep.all() else adata[keep].copy()
+
+
+def _parts(adata: AnnData, config: Config) -> np.ndarray:
+    embryo = adata.obs[schema.EMBRYO].astype(str).to_numpy()
+    edited = (adata.obs[schema.PERTURBATION].astype(str) != "").to_numpy()
+    wild = sorted(set(embryo[~edited]))
+    wanted = config.split.hold_out
+    held = wild[len(wild) - wanted :] if isinstance(wanted, int) else list(wanted)
+    problems = [
+        Problem(f"split.hold_out names {name!r}", f"one of the {len(wild)} wild-type embryos", "check the name")
+        for name in held
+        if name not in wild
+    ]
+    if not problems and len(wild) > 1 and len(held) >= len(wild):
+        problems.append(
+            Problem(f"{len(held)} of {len(wild)} embryos held out", "at least one to fit on", "hold out fewer")
+        )
+    if problems:
+        raise ConfigError(*problems, subject="split")
+    if len(wild) == 1:
+        held = []
+    return np.where(edited, EDITED, np.where(np.isin(embryo, held), HELD_OUT, TRAIN))
+
+
+def embryos(adata: AnnData, part: str) -> list[str]:
+    """Return the names of the embryos that play a part."""
+    return sorted(adata.obs.loc[adata.obs[SPLIT] == part, schema.EMBRYO].astype(str).unique())
+
+
+def embed_all(adata: AnnData, config: Config, path: Path) -> str:
+    """Fit the encoder on training cells, embed every cell, write the panel; returns a one-line summary."""
+    e = config.embed
+    train = adata[(adata.obs[SPLIT] == TRAIN).to_numpy()]
+    if e.encoder == "precomputed":
+        embed.latent(adata, e.slot)
+        what = f"embedding taken from obsm[{e.slot!r}]"
+    else:
+        dims = min(e.dims, min(train.shape) - 1)
+        encoder = encoders.build(e.encoder, dims=dims, seed=config.seed).fit(train)
+        encoders.save(encoder, path)
+        embed.cells(adata, encoder)
+        what = f"{e.encoder} with {dims} dimensions, fitted on {train.n_obs:,} training cells"
+    genes = panel(train, config)
+    embed.panel(adata, genes)
+    return f"{what}; panel of {len(genes)} genes"
+
+
+def panel(train: AnnData, config: Config) -> list[str]:
+    """Return the panel's genes: those of the config, of the data, or the most variable ones; every edited gene too."""
+    e = config.embed
+    meta: dict[str, Any] = train.uns.get(schema.META, {})
+    if e.panel != "auto":
+        genes: Sequence[str] = e.panel
+    elif "circuit_genes" in meta:
+        genes = [str(g) for g in meta["circuit_genes"]]
+    elif train.n_vars <= e.panel_size:
+        genes = list(train.var_names)
+    else:
+        genes = encoders.build("hvg", dims=e.panel_size, seed=config.seed).fit(train).genes
+    edited = [edit.gene for edit in config.perturb.records()]
+    return list(dict.fromkeys([*genes, *edited]))
+
+
+def align(adata: AnnData, config: Config) -> str:
+    """Put every embryo into one body frame; of held-out and edited embryos only what is known at the start is used."""
+    if schema.SPATIAL not in adata.obsm:
+        return "no positions in the data: nothing to align"
+    start = start_h(adata, config)
+    known = {e: start for part in (HELD_OUT, EDITED) for e in embryos(adata, part)}
+    reference = embryos(adata, TRAIN)[0]
+    reconstruct.body_frame(adata, reference=reference, until_h=known)
+    return f"{len(embryos(adata, TRAIN)) + len(known)} embryos in the body frame of {reference}, proper rotations only"
+
+
+def start_h(adata: AnnData, config: Config) -> float:
+    """Return the time at which roll-outs start, hours."""
+    if config.split.start_h is not None:
+        return config.split.start_h
+    return float(adata.obs[schema.TIME].min())

@@ -1,0 +1,156 @@
+"""The run folder: what a run leaves behind, stage by stage, so that it can be interrupted, resumed and read.
+
+::
+
+    runs/demo/
+        run.json           stages done, their fingerprints, seconds and summaries; provenance
+        config.yaml        the resolved config
+        cells.h5ad         all cells: embedding, panel, aligned positions, split
+        encoder.safetensors
+        couplings/  fields/  trajectories/
+        tables/*.csv       pictures/*.png    film.mp4
+        report.html
+
+A stage is done when its fingerprint, made of the config that it and the stages before it depend on, stands in
+``run.json`` and its outputs are there. A changed config therefore redoes what depends on the change and nothing else.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import embryo
+from embryo import config as configs
+from embryo.config import Config
+from embryo.core import provenance, store
+from embryo.core.errors import Problem, StoreError
+
+MANIFEST = "run.json"
+_FORMAT = {"format": "embryo-run", "version": 1}
+
+
+@dataclass
+class RunFolder:
+    """A folder that holds one run.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    config
+        Resolved config of the run.
+    manifest
+        Contents of ``run.json``.
+    """
+
+    path: Path
+    config: Config
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def create(cls, path: Path, config: Config) -> "RunFolder":
+        """Open `path` for a run of `config`: a new folder, or one that a run was made in before.
+
+        Raises
+        ------
+        StoreError
+            If the folder holds something else.
+        """
+        if path.exists() and not path.is_dir():
+            raise StoreError(Problem(f"a file {path.name!r}", "a folder", "choose another --out"), subject="run folder")
+        manifest = dict(_FORMAT)
+        if path.is_dir() and any(path.iterdir()):
+            manifest = _manifest(path)
+        path.mkdir(parents=True, exist_ok=True)
+        manifest |= {"name": config.name, "stages": manifest.get("stages", {})}
+        run = cls(path, config, manifest)
+        run._write()
+        with store.atomic(path / "config.yaml") as partial:
+            partial.write_text(configs.dump(config), encoding="utf-8")
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Open an existing run.
+
+        Raises
+        ------
+        StoreError
+            If `path` is not a run folder of this version.
+        """
+        manifest = _manifest(path)
+        return cls(path, configs.load(path / "config.yaml"), manifest)
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """What is known of each finished stage."""
+        stages: dict[str, Any] = self.manifest["stages"]
+        return stages
+
+    def done(self, stage: str, fingerprint: str) -> bool:
+        """Whether `stage` was finished with this fingerprint and its outputs are still there."""
+        record = self.stages.get(stage)
+        return bool(
+            record and record["fingerprint"] == fingerprint and all((self.path / o).exists() for o in record["outputs"])
+        )
+
+    def do(self, stage: str, fingerprint: str, work: Callable[[], tuple[Sequence[str], str]]) -> bool:
+        """Run `work` unless it is done; returns whether it ran. `work` returns its outputs and a one-line summary."""
+        if self.done(stage, fingerprint):
+            return False
+        self.stages.pop(stage, None)
+        self._write()
+        start = time.perf_counter()
+        outputs, summary = work()
+        self.stages[stage] = {
+            "fingerprint": fingerprint,
+            "outputs": list(outputs),
+            "summary": summary,
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+        self._write()
+        return True
+
+    def forget_others(self, stages: Sequence[str]) -> None:
+        """Drop records of stages that this config no longer has, such as fits with further seeds."""
+        self.manifest["stages"] = {name: record for name, record in self.stages.items() if name in stages}
+
+    def sign(self, datasets: dict[str, Any]) -> None:
+        """Write provenance: versions, seed, config and checksums."""
+        record = provenance.provenance(self.config.seed, self.config.model_dump(mode="json"), datasets)
+        self.manifest["provenance"] = record
+        self._write()
+
+    def _write(self) -> None:
+        store.write_json(self.manifest, self.path / MANIFEST)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return a digest of plain data, of the package version and of what came before."""
+    text = json.dumps([embryo.__version__, *parts], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    file = path / MANIFEST
+    cure = "choose another folder, or make a run with embryo run --out FOLDER"
+    if not file.is_file():
+        what = "a folder without run.json" if path.is_dir() else "nothing"
+        raise StoreError(Problem(f"{what} at {path.name!r}", "a run folder", cure), subject="run folder")
+    manifest = store.read_json(file)
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT["format"]:
+        raise StoreError(Problem(f"{MANIFEST} of another kind", "embryo-run", cure), subject="run folder")
+    if manifest.get("version") != _FORMAT["version"]:
+        raise StoreError(
+            Problem(
+                f"run format version {manifest.get('version')}",
+                f"version {_FORMAT['version']}",
+                "use the embryo that made it",
+            ),
+            subject="run folder",
+        )
+    return manifest

@@ -1,0 +1,176 @@
+"""The last stages of a run: measure, render, report."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from embryo import evaluate, fit, measure, render
+from embryo.core import schema, store
+from embryo.core.state import State
+from embryo.core.trajectory import Trajectory
+from embryo.evaluate import Rollout
+from embryo.evaluate.edits import truth_embryos
+from embryo.evaluate.population import at_time
+from embryo.pipeline import cells, rollouts
+from embryo.pipeline.folder import RunFolder
+
+_READ_OUT_CELLS = 20_000  # more neighbours to search would only slow the read-out
+TABLES = {
+    "positions": "Where each cell of the held-out embryos is, µm from the truth",
+    "populations": "The held-out embryos as a whole",
+    "edits": "The edited roll-out against embryos that truly carry the edit",
+    "difference": "What the edit changes in the model",
+}
+
+
+def fates(run: RunFolder, adata: AnnData) -> measure.FateClassifier:
+    """Return the read-out of fates, fitted on training cells."""
+    train = (adata.obs[cells.SPLIT] == cells.TRAIN).to_numpy()
+    labels = (
+        adata.obs[schema.CELL_TYPE].astype(str).to_numpy()
+        if schema.CELL_TYPE in adata.obs
+        else np.full(len(train), "cell")
+    )
+    embryo = adata.obs[schema.EMBRYO].astype(str).to_numpy()
+    z = np.asarray(adata.obsm[schema.EMBED], dtype=float)
+    pick = np.flatnonzero(train)
+    rng = np.random.default_rng(run.config.seed)
+    if len(pick) > _READ_OUT_CELLS:
+        pick = np.sort(rng.choice(pick, _READ_OUT_CELLS, replace=False))
+    return measure.fates(z[pick], labels[pick], neighbours=run.config.measure.neighbours, groups=embryo[pick])
+
+
+def measure_all(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
+    """Score the roll-outs and the edit, and keep the tables."""
+    control, edited = (rollouts.rollouts(run, stage) for stage in ("simulate", "perturb"))
+    fate = fates(run, adata)
+    results = {name: r for name, r in _results(run, adata, control, edited, fate).items() if len(r.table)}
+    outputs = []
+    for name, result in results.items():
+        outputs.append(f"tables/{name}.csv")
+        store.write_table(result.table, run.path / outputs[-1])
+    sentences = {name: list(r.sentences) for name, r in results.items()}
+    store.write_json({"sentences": sentences, "read_out": str(fate)}, run.path / "tables/sentences.json")
+    end = measure.per_cell(control[0].trajectory, edited[0].trajectory, fate)
+    with store.atomic(run.path / "tables/cells.h5ad") as partial:
+        end.write_h5ad(partial)
+    return [*outputs, "tables/sentences.json", "tables/cells.h5ad"], f"{', '.join(results)}; {fate}"
+
+
+def _results(
+    run: RunFolder, adata: AnnData, control: Sequence[Rollout], edited: Sequence[Rollout], fate: measure.FateClassifier
+) -> dict[str, evaluate.Result]:
+    m = run.config.measure
+    training, held_out = (cells.embryos(adata, part) for part in (cells.TRAIN, cells.HELD_OUT))
+    near = _tolerance_h(adata)
+    results = {}
+    if held_out:
+        judged = times_to_judge(adata, control[0].trajectory)
+        results["populations"] = evaluate.populations(
+            adata, control, training, judged, fate, tolerance_h=near, max_cells=m.max_cells
+        )
+        if (
+            schema.CELL in adata.obs
+            and schema.SPATIAL in adata.obsm
+            and run.stages["couple"]["summary"].find("tracks") >= 0
+        ):
+            results["positions"] = evaluate.positions(adata, control, training, m.horizons_h, tolerance_h=near)
+    if run.config.perturb.edits:
+        results["edits"] = evaluate.edits(
+            adata, edited, control, training, label(run), fate, tolerance_h=near, max_cells=m.max_cells
+        )
+    embryo = control[0].embryo
+    one, two = (rollouts.by_seed(found, embryo) for found in (control, edited))
+    repeats = [_by_time(adata, e) for e in [*training, *held_out]]
+    results["difference"] = evaluate.Result(
+        measure.difference(one, two, fate=fate, repeats=repeats, board=label(run), seed=run.config.seed)
+    )
+    return results
+
+
+def label(run: RunFolder) -> str:
+    """Return the name of the run's edits, as it stands in ``obs["perturbation"]`` of embryos that carry them."""
+    return " + ".join(e.label for e in run.config.perturb.records()) or "no edit"
+
+
+def times_to_judge(adata: AnnData, trajectory: Trajectory, most: int = 3) -> list[float]:
+    """Return up to `most` kept times after the start, the last among them."""
+    kept = [float(t) for t in trajectory.times_h[1:]]
+    return [kept[i] for i in sorted({int(k) for k in np.linspace(0, len(kept) - 1, most + 1).round()[1:]})]
+
+
+def _tolerance_h(adata: AnnData) -> float:
+    """Half of the closest spacing of observed times: the nearest observation is then the right one."""
+    gaps = np.diff(np.unique(adata.obs[schema.TIME].to_numpy(float)))
+    return float(gaps.min() / 2 + 1e-6)
+
+
+def _by_time(adata: AnnData, embryo: str) -> dict[float, State]:
+    rows = np.flatnonzero((adata.obs[schema.EMBRYO].astype(str) == embryo).to_numpy())
+    t = adata.obs[schema.TIME].to_numpy(float)[rows]
+    return {float(u): fit.states(adata[rows[t == u]]) for u in np.unique(t)}
+
+
+def render_all(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
+    """Draw control beside edit, the measured embryos beside them where there are any, a film and the curves."""
+    fate = fates(run, adata)
+    control, edited = (rollouts.rollouts(run, stage)[0] for stage in ("simulate", "perturb"))
+    outputs = ["pictures/curves.png"]
+    table = store.read_table(run.path / "tables/difference.csv")
+    render.curves(curve_table(table), run.path / outputs[0])
+    if control.trajectory.x.shape[2] < 2:
+        return outputs, "curves only: the data have no positions"
+    name = label(run)
+    colour, what, unit = colouring(run, control.trajectory, fate)
+    moments = render.Moments({"control": control.trajectory, name: edited.trajectory}, colour, name=what, unit=unit)
+    outputs.append("pictures/embryos.png")
+    truth = _measured_panels(run, adata, control, moments[-1], colour)
+    render.picture([*moments[-1], *truth], run.path / outputs[-1], rows=2 if truth else 1)
+    if run.config.render.film:
+        film = render.film(moments, run.path / "film.mp4", times_h=moments.times_h, fps=run.config.render.fps)
+        outputs.append(film.name)
+    return outputs, f"{len(outputs)} files; control beside {name}, coloured by {what}"
+
+
+def colouring(run: RunFolder, t: Trajectory, fate: measure.FateClassifier) -> tuple[render.moments.Colour, str, str]:
+    """Return what colours the cells: the fate that their embedding reads as, or a panel gene."""
+    if run.config.render.colour in t.panel:
+        return render.gene(t, run.config.render.colour), run.config.render.colour, "log1p"
+    return (lambda state: fate.predict(state.z.numpy().astype(float))), "fate", ""
+
+
+def _measured_panels(
+    run: RunFolder, adata: AnnData, control: Rollout, simulated: Sequence[render.Panel], colour: render.moments.Colour
+) -> list[render.Panel]:
+    """Return the measured held-out embryo and a measured embryo with the edit, at the end; none where either is absent."""
+    carriers = truth_embryos(adata, label(run))
+    t = float(control.trajectory.times_h[-1])
+    out = []
+    for embryo, title in zip(
+        [control.embryo, *carriers[:1]], ("measured wild type", f"measured {label(run)}"), strict=False
+    ):
+        rows = at_time(adata, [embryo], t, _tolerance_h(adata))
+        if len(rows):
+            state = fit.states(adata[rows])
+            x = state.x.numpy().astype(float)
+            shown = np.asarray(colour(state))
+            kind = "values" if np.issubdtype(shown.dtype, np.floating) else "labels"
+            out.append(
+                render.Panel(
+                    title, x, name=simulated[0].name, unit=simulated[0].unit, axes=simulated[0].axes, **{kind: shown}
+                )
+            )
+    return out if len(out) == 2 else []
+
+
+def curve_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return control and edit over time, with the spread of wild-type embryos around the control."""
+    shown = table[table["role"].isin(["control", "edited"])].copy()
+    shown["model"] = shown["role"]
+    spread = table[(table["role"] == "repeat") & (table["model"] == "wild-type embryos")]
+    width = spread.set_index(["metric", "time_h"])["high"].to_dict()
+    half = [width.get((m, t), np.nan) for m, t in zip(shown["metric"], shown["time_h"], strict=True)]
+    shown["low"], shown["high"] = shown["value"] - half, shown["value"] + half
+    return shown

@@ -1,0 +1,183 @@
+"""The middle stages of a run: couple, fit, simulate, perturb; each seed and embryo is a file of its own."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from anndata import AnnData
+from jaxtyping import Float
+from torch import Tensor
+
+from embryo import couple, encoders, fields, fit, perturb, simulate
+from embryo.config import Config
+from embryo.core import schema, store
+from embryo.core.coupling import Coupling
+from embryo.core.edit import Edit
+from embryo.core.frame import BODY, Frame
+from embryo.core.state import State
+from embryo.core.trajectory import Trajectory
+from embryo.evaluate import Rollout
+from embryo.evaluate.population import at_time
+from embryo.pipeline import cells
+from embryo.pipeline.folder import RunFolder
+
+CONTROL, EDITED = "control", "edited"
+Tick = Callable[[str, int, int], None]
+
+
+def couple_all(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
+    """Couple consecutive times of the training embryos and keep the couplings."""
+    c = run.config.couple
+    rows = np.flatnonzero((adata.obs[cells.SPLIT] == cells.TRAIN).to_numpy())
+    options = couple.Transport(
+        solver=c.solver, space_weight=c.space_weight, epsilon=c.epsilon, tau=c.tau, max_cells=c.max_cells,
+        counts_grow=c.counts_grow,
+    )  # fmt: skip
+    couplings = couple.series(adata[rows], method=c.method, transport=options, seed=run.config.seed)
+    outputs = []
+    for k, coupling in enumerate(couplings):
+        outputs.append(f"couplings/{k:03d}.zarr")
+        store.write_coupling(_in_rows_of(coupling, rows), run.path / outputs[-1])
+    methods = sorted({str(x.diagnostics["method"]) for x in couplings})
+    failed = sum(not x.diagnostics.get("converged", True) for x in couplings)
+    pairs = sum(x.plan.nnz for x in couplings)
+    summary = f"{len(couplings)} intervals by {', '.join(methods)}, {pairs:,} pairs"
+    return outputs, summary + (f"; {failed} did not converge" if failed else "")
+
+
+def _in_rows_of(c: Coupling, rows: np.ndarray) -> Coupling:
+    """Number the cells of a coupling of a subset as they are numbered in the whole."""
+    return Coupling(c.t0_h, c.t1_h, c.plan, rows[c.sources], rows[c.targets], c.diagnostics)
+
+
+def couplings(run: RunFolder) -> list[Coupling]:
+    """Read the couplings of a run."""
+    return [store.read_coupling(run.path / o) for o in run.stages["couple"]["outputs"]]
+
+
+def seeds(config: Config) -> range:
+    """Return the seeds of the fits."""
+    return range(config.seed, config.seed + config.seeds)
+
+
+def fit_one(run: RunFolder, data: fit.Pairs, seed: int, tick: Tick) -> tuple[list[str], str]:
+    """Fit one field and keep it."""
+    f = run.config.fit
+    training = fit.Training(
+        steps=f.steps, batch=f.batch, learning_rate=f.learning_rate, ema=f.ema, weight_decay=f.weight_decay,
+        reads=tuple(f.reads), width=f.width, depth=f.depth, seed=seed,
+    )  # fmt: skip
+    losses: list[float] = []
+
+    def progress(step: int, steps: int, loss: float) -> None:
+        losses.append(loss)
+        tick(f"fit, seed {seed}", step, steps)
+
+    field = fit.regress(data, training, progress=progress)
+    out = f"fields/seed-{seed}.safetensors"
+    fields.save(field, run.path / out, seed=seed, loss=losses[-1])
+    return [out], f"{f.steps} steps, loss {losses[-1]:.3f} of the targets' mean square"
+
+
+def times_h(adata: AnnData, config: Config, embryo: str) -> list[float]:
+    """Return the times that a roll-out of `embryo` keeps: from its start on, every so often, and the horizons."""
+    own = adata.obs.loc[(adata.obs[schema.EMBRYO].astype(str) == embryo).to_numpy(), schema.TIME].to_numpy(float)
+    wanted = cells.start_h(adata, config)
+    start = float(own[np.abs(own - wanted).argmin()])
+    trained = adata.obs.loc[(adata.obs[cells.SPLIT] == cells.TRAIN).to_numpy(), schema.TIME]
+    end = float(config.split.end_h if config.split.end_h is not None else trained.max())
+    grid = np.arange(start, end, config.simulate.save_every_h)
+    horizons = [start + h for h in config.measure.horizons_h if start + h <= end + 1e-9]
+    return sorted({round(float(t), 9) for t in [*grid, *horizons, end]})
+
+
+def targets(adata: AnnData) -> list[str]:
+    """Return the embryos that are rolled forward: the held-out ones, else the first one."""
+    return cells.embryos(adata, cells.HELD_OUT) or cells.embryos(adata, cells.TRAIN)[:1]
+
+
+def start(adata: AnnData, config: Config, embryo: str, t_h: float) -> tuple[np.ndarray, State]:
+    """Return the rows and the state of an embryo at its observed time nearest to `t_h`.
+
+    More cells than ``simulate.max_cells`` are subsampled with the seed, each standing for several.
+    """
+    rows = at_time(adata, [embryo], t_h, tolerance_h=np.inf)
+    total = len(rows)
+    if total > config.simulate.max_cells:
+        rows = np.sort(np.random.default_rng(config.seed).choice(rows, config.simulate.max_cells, replace=False))
+    state = fit.states(adata[rows])
+    log_mass = torch.full_like(state.log_mass, float(np.log(total / len(rows))))
+    return rows, State(state.z, state.g, state.x, log_mass)
+
+
+def frame(adata: AnnData) -> Frame:
+    """Return the frame of the roll-outs of this run."""
+    return Frame(BODY)
+
+
+def context(run: RunFolder, adata: AnnData, rows: np.ndarray) -> perturb.Context:
+    """Return what an edit needs to know: panel, encoder response, decay and types."""
+    names = tuple(str(g) for g in adata.uns[schema.META]["panel"])
+    types = adata.obs[schema.CELL_TYPE].astype(str).to_numpy()[rows] if schema.CELL_TYPE in adata.obs else None
+    return perturb.Context(
+        panel=names,
+        response=response(run, names, adata.obsm[schema.EMBED].shape[1]),
+        decay_per_h=run.config.perturb.decay_per_h,
+        cell_types=tuple(types) if types is not None else None,
+        seed=run.config.seed,
+    )
+
+
+def response(run: RunFolder, panel: Sequence[str], dims: int) -> Float[Tensor, "genes dims"]:
+    """Return dz/dg of each panel gene; zeros for a precomputed embedding, which no edit can reach."""
+    path = run.path / "encoder.safetensors"
+    if run.config.embed.encoder == "precomputed":
+        return torch.zeros(len(panel), dims)
+    return torch.as_tensor(encoders.load(path).response(panel), dtype=torch.float32)
+
+
+def roll(run: RunFolder, adata: AnnData, arm: str, edits: Sequence[Edit], tick: Tick) -> tuple[list[str], str]:
+    """Roll every target forward with every seed, with `edits` held through the whole run."""
+    s, outputs = run.config.simulate, []
+    jobs = [(e, seed) for e in targets(adata) for seed in seeds(run.config)]
+    for k, (embryo, seed) in enumerate(jobs):
+        field, _ = fields.load(run.path / f"fields/seed-{seed}.safetensors")
+        times = times_h(adata, run.config, embryo)
+        rows, state = start(adata, run.config, embryo, times[0])
+        law, begin = perturb.apply(field, state, edits, context(run, adata, rows), t0_h=times[0])
+        trajectory = simulate.forward(
+            law, begin, times, step_h=s.step_h, method=s.method, panel=tuple(map(str, adata.uns[schema.META]["panel"])),
+            frame=frame(adata), cells=tuple(names(adata, rows)),
+            provenance={"seed": seed, "embryo": embryo, "rows": rows.tolist(), "edits": [e.to_json() for e in edits]},
+        )  # fmt: skip
+        outputs.append(f"trajectories/{arm}/{embryo}/seed-{seed}.zarr".replace(" ", "_"))
+        store.write_trajectory(trajectory, run.path / outputs[-1])
+        tick(f"roll out {arm}", k + 1, len(jobs))
+    what = ", ".join(e.label for e in edits) or "wild type"
+    return outputs, f"{what}: {len(targets(adata))} embryos x {run.config.seeds} seeds, {times[0]:g} to {times[-1]:g} h"
+
+
+def names(adata: AnnData, rows: np.ndarray) -> list[str]:
+    """Return the names of cells: their own where they have one, else their row's."""
+    column = adata.obs[schema.CELL].astype(str) if schema.CELL in adata.obs else adata.obs_names.to_series()
+    return list(column.to_numpy()[rows])
+
+
+def rollouts(run: RunFolder, stage: str) -> list[Rollout]:
+    """Read the roll-outs that a stage left."""
+    out = []
+    for path in run.stages[stage]["outputs"]:
+        t = store.read_trajectory(run.path / path)
+        out.append(Rollout(str(t.provenance["embryo"]), int(t.provenance["seed"]), np.asarray(t.provenance["rows"]), t))
+    return out
+
+
+def path_of(run: RunFolder, name: str) -> Path:
+    """Return where a file of the run lies."""
+    return run.path / name
+
+
+def by_seed(found: Sequence[Rollout], embryo: str) -> list[Trajectory]:
+    """Return the trajectories of one embryo in order of seed."""
+    return [r.trajectory for r in sorted(found, key=lambda r: r.seed) if r.embryo == embryo]
