@@ -65,6 +65,8 @@ class Needs:
         Cells that are followed: a name seen at two times, or daughters that name their mother.
     slices
         Physical sections with enough cells to be placed.
+    complete
+        Embryos followed on one grid of times have cells at each of them.
     """
 
     times: int = 2
@@ -76,6 +78,7 @@ class Needs:
     cell_types: bool = False
     tracks: bool = False
     slices: bool = False
+    complete: bool = False
 
 
 SERIES = Needs()  # at least two times
@@ -187,7 +190,7 @@ def _columns(adata: AnnData, needs: Needs) -> Iterator[Problem]:
             if key == SLICE and needs.slices:
                 yield from names.sizes(column, _obs(key), 3)
     values = None if time is None else times.numbers(time)
-    if values is not None and EMBRYO in obs:
+    if needs.complete and values is not None and EMBRYO in obs:
         yield from times.gaps(values, *_embryos(adata), _obs(TIME))
 
 
@@ -260,19 +263,19 @@ def _frames(adata: AnnData) -> Iterator[Problem]:
     hours = None if time is None else times.numbers(time)
     if cell is None or hours is None or x is None or x.shape[1] not in (2, 3) or EMBRYO not in adata.obs:
         return
-    named = np.isfinite(hours) & ~names.blank(cell)
+    who = np.where(np.isfinite(hours) & ~names.blank(cell), pd.factorize(cell)[0], -1)
     when = np.unique(np.round(hours, 6), return_inverse=True)[1].reshape(-1)
-    who = pd.factorize(cell)[0]
-    keys = np.where(named, when * (int(who.max()) + 1) + who, -1)
     codes, labels = _embryos(adata)
-    yield from frames.problems(x, codes, keys, when, labels)
+    yield from frames.problems(x, codes, who, when, labels)
 
 
 def _column(adata: AnnData, key: str) -> pd.Series | None:
     if key not in adata.obs:
         return None
     column = adata.obs[key]
-    return column.iloc[:, 0] if isinstance(column, pd.DataFrame) else column
+    column = column.iloc[:, 0] if isinstance(column, pd.DataFrame) else column
+    odd = column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) == "mixed"  # lists, dicts, ...
+    return column.astype(str) if odd else column
 
 
 def _embryos(adata: AnnData) -> tuple[Int[np.ndarray, " cells"], list[str]]:

@@ -6,7 +6,7 @@ squared residual ``2 - 2 (S_1 + ... + d S_n)``, d the sign of the determinant; a
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,22 +16,27 @@ from jaxtyping import Float, Int
 from embryo.core.checks import phrases
 from embryo.core.errors import Problem
 
-MIN_SHARED = 5  # shared cells at one time
+MIN_SHARED = 5  # shared cells at a time
 _MIN_AFFINE = 40  # shared cells for a test of unequal axes
 _THIN = 0.05  # a cloud thinner than this share of its length is flat: its mirror image is a rotation
 _ALIKE = 0.7  # relative residual above which the names do not mean the same cells
 _MIRROR = 0.6  # unmirrored real embryos (EPIC, 55 pairs, 5 or more shared cells) stay above 0.69
 _SCALE = 2.0  # real embryos stay below 1.2 for 20 or more shared cells, 1.9 for five
 _ANISOTROPY = 3.0  # real embryos stay below 2.1 for 40 or more shared cells
-_TIMES = 6  # times compared per pair
+_TIMES = 8  # times compared per pair
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """How one embryo lies against another: residuals in units of its size, its scale, and the spread of axis scales."""
+    """How one embryo lies against another.
+
+    Residuals of the best rotation, reflection and linear map are in units of its size; `anisotropy` is the ratio of the
+    linear map's largest to smallest stretch. Where cells are too few for a linear map, it is NaN.
+    """
 
     proper: float
     mirrored: float
+    linear: float
     scale: float
     anisotropy: float
     size_um: float
@@ -41,7 +46,7 @@ class _Fit:
 def problems(
     x: Float[np.ndarray, "cells dims"],
     embryos: Int[np.ndarray, " cells"],
-    keys: Int[np.ndarray, " cells"],
+    cells: Int[np.ndarray, " cells"],
     times: Int[np.ndarray, " cells"],
     names: Sequence[object],
 ) -> Iterator[Problem]:
@@ -53,15 +58,15 @@ def problems(
         Positions.
     embryos
         Row of `names` for each cell, -1 where unknown.
-    keys
-        The same number for the same named cell at the same time, -1 where unnamed.
+    cells
+        Number of each cell's name, -1 where unnamed.
     times
-        Number of the time point of each cell.
+        Number of each cell's time point. Embryos develop at different rates, so that time points of two embryos are
+        paired by the names alive, not by the clock.
     names
         Names of the embryos.
     """
-    parts = _parts(x, embryos, keys, times)
-    for reference, fits in _families(parts):
+    for reference, fits in _families(_parts(x, embryos, cells, times)):
         yield from _mirrored(reference, fits, names)
         yield from _stretched(reference, fits, names)
 
@@ -115,25 +120,36 @@ def _rotation(motion: Any) -> Float[np.ndarray, "dims dims"] | None:
 
 @dataclass(frozen=True)
 class _Part:
-    """The cells of one embryo that other embryos also name, sorted by key."""
+    """The cells of one embryo that other embryos also name, sorted by time, then name; times numbered from 0."""
 
     embryo: int
-    keys: np.ndarray
+    cells: np.ndarray
     times: np.ndarray
     x: np.ndarray
 
+    def at(self, time: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return names and positions at one time."""
+        rows = slice(*np.searchsorted(self.times, [time, time + 1]))
+        return self.cells[rows], self.x[rows]
 
-def _parts(x: np.ndarray, embryos: np.ndarray, keys: np.ndarray, times: np.ndarray) -> deque[_Part]:
-    rows = np.flatnonzero((embryos >= 0) & (keys >= 0) & np.isfinite(x).all(axis=1))
-    rows = rows[np.lexsort((keys[rows], embryos[rows]))]
+
+def _parts(x: np.ndarray, embryos: np.ndarray, cells: np.ndarray, times: np.ndarray) -> deque[_Part]:
+    rows = np.flatnonzero((embryos >= 0) & (cells >= 0) & np.isfinite(x).all(axis=1))
+    pairs = np.unique(cells[rows] * (int(embryos.max(initial=0)) + 1) + embryos[rows]) // (
+        int(embryos.max(initial=0)) + 1
+    )
+    shared = pairs[1:][np.diff(pairs) == 0]  # names that two embryos use
+    rows = rows[np.isin(cells[rows], shared)]
+    rows = rows[np.lexsort((cells[rows], times[rows], embryos[rows]))]
     first = np.ones(len(rows), dtype=bool)  # a cell that stands twice is another problem; its first row counts here
-    first[1:] = (np.diff(keys[rows]) != 0) | (np.diff(embryos[rows]) != 0)
+    first[1:] = (np.diff(cells[rows]) != 0) | (np.diff(times[rows]) != 0) | (np.diff(embryos[rows]) != 0)
     rows = rows[first]
-    shared = np.unique(keys[rows], return_counts=True)
-    rows = rows[np.isin(keys[rows], shared[0][shared[1] > 1])]
     groups = np.split(rows, np.flatnonzero(np.diff(embryos[rows])) + 1) if len(rows) else []
-    made = [_Part(int(embryos[g[0]]), keys[g], times[g], x[g]) for g in groups]
-    return deque(sorted(made, key=lambda part: -len(part.keys)))
+    made = [
+        _Part(int(embryos[g[0]]), cells[g], np.unique(times[g], return_inverse=True)[1].reshape(-1), x[g])
+        for g in groups
+    ]
+    return deque(sorted(made, key=lambda part: -len(part.cells)))
 
 
 def _families(parts: deque[_Part]) -> Iterator[tuple[int, dict[int, _Fit]]]:
@@ -154,29 +170,39 @@ def _families(parts: deque[_Part]) -> Iterator[tuple[int, dict[int, _Fit]]]:
 
 
 def _compare(a: _Part, b: _Part) -> _Fit | None:
-    _, i, j = np.intersect1d(a.keys, b.keys, assume_unique=True, return_indices=True)
-    if len(i) < MIN_SHARED:
-        return None
-    values, counts = np.unique(a.times[i], return_counts=True)
-    best = values[np.argsort(-counts, kind="stable")][:_TIMES]
-    fits = [_fit(a.x[i[at]], b.x[j[at]]) for at in (a.times[i] == t for t in best)]
+    fits = [_fit(*pair) for pair in _moments(a, b)]
     useful = [f for f in fits if f is not None]
     if not useful:
         return None
     weights = np.array([f.shared for f in useful], dtype=float)
 
-    def mean(values: list[float]) -> float:
-        return float(np.average(values, weights=weights))
+    def mean(part: Callable[[_Fit], float]) -> float:
+        return float(np.average([part(f) for f in useful], weights=weights))
 
+    many = [f for f in useful if f.shared >= _MIN_AFFINE]
     fit = _Fit(
-        proper=mean([f.proper for f in useful]),
-        mirrored=mean([f.mirrored for f in useful]),
+        proper=mean(lambda f: f.proper),
+        mirrored=mean(lambda f: f.mirrored),
+        linear=float(np.median([f.linear for f in many])) if many else np.nan,
         scale=float(np.median([f.scale for f in useful])),
-        anisotropy=float(np.median([f.anisotropy for f in useful])),
-        size_um=mean([f.size_um for f in useful]),
+        anisotropy=float(np.median([f.anisotropy for f in many])) if many else np.nan,
+        size_um=mean(lambda f: f.size_um),
         shared=int(weights.max()),
     )
-    return fit if min(fit.proper, fit.mirrored) < _ALIKE else None
+    return fit if np.nanmin([fit.proper, fit.mirrored, fit.linear]) < _ALIKE else None
+
+
+def _moments(a: _Part, b: _Part) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield positions of shared cells at times of a, spread evenly over its rows, and the times of b most like them."""
+    alive = np.bincount(b.times)
+    middle = (np.arange(_TIMES) + 0.5) / _TIMES * len(a.times)
+    for time in np.unique(a.times[middle.astype(int)]).tolist():
+        cells, x = a.at(time)
+        shared = np.bincount(b.times[np.isin(b.cells, cells)], minlength=len(alive))
+        likest = int(np.argmax(shared / (len(cells) + alive - shared)))  # Jaccard index of the names
+        others, y = b.at(likest)
+        _, i, j = np.intersect1d(cells, others, assume_unique=True, return_indices=True)
+        yield x[i], y[j]
 
 
 def _fit(a: np.ndarray, b: np.ndarray) -> _Fit | None:
@@ -192,22 +218,25 @@ def _fit(a: np.ndarray, b: np.ndarray) -> _Fit | None:
     singular = np.linalg.svd(cross, compute_uv=False)
     best, other = float(singular.sum()), float(singular.sum() - 2 * singular[-1])
     proper, mirrored = (best, other) if np.linalg.det(cross) > 0 else (other, best)
-    anisotropy = 1.0
+    linear, anisotropy = np.nan, np.nan
     if len(a) >= _MIN_AFFINE:
-        stretch = np.linalg.svd(np.linalg.lstsq(a, b, rcond=None)[0], compute_uv=False)
+        best_map = np.linalg.lstsq(a, b, rcond=None)[0]
+        linear = float(np.linalg.norm(a @ best_map - b) / norm_b)
+        stretch = np.linalg.svd(best_map, compute_uv=False)
         anisotropy = float(stretch[0] / max(stretch[-1], 1e-12))
     return _Fit(
-        float(np.sqrt(max(2 - 2 * proper, 0.0))),
-        float(np.sqrt(max(2 - 2 * mirrored, 0.0))),
-        norm_b / norm_a,
-        anisotropy,
-        norm_a / np.sqrt(len(a)),
-        len(a),
+        proper=float(np.sqrt(max(2 - 2 * proper, 0.0))),
+        mirrored=float(np.sqrt(max(2 - 2 * mirrored, 0.0))),
+        linear=linear,
+        scale=norm_b / norm_a,
+        anisotropy=anisotropy,
+        size_um=norm_a / float(np.sqrt(len(a))),
+        shared=len(a),
     )
 
 
 def _mirrored(reference: int, fits: dict[int, _Fit], names: Sequence[object]) -> Iterator[Problem]:
-    odd = [e for e, f in fits.items() if f.mirrored < _MIRROR * f.proper]
+    odd = [e for e, f in fits.items() if f.mirrored < min(_ALIKE, _MIRROR * f.proper)]
     if not odd:
         return
     worst = max((fits[e] for e in odd), key=lambda f: f.proper - f.mirrored)
@@ -240,7 +269,7 @@ def _stretched(reference: int, fits: dict[int, _Fit], names: Sequence[object]) -
             "one unit for all embryos",
             "read each file with its own unit (--space-unit, config read.space_unit) and join them in µm",
         )
-    skew = {e for e, f in fits.items() if f.anisotropy > _ANISOTROPY}
+    skew = {e for e, f in fits.items() if f.anisotropy > _ANISOTROPY and f.linear < _ALIKE}
     if skew:
         most = max(fits[e].anisotropy for e in skew)
         ones = sorted(skew) if 2 * len(skew) <= len(fits) + 1 else [reference, *(e for e in fits if e not in skew)]
