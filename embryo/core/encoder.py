@@ -1,5 +1,6 @@
 """Encoder: gene counts -> cell embedding, and back where it can."""
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -38,6 +39,13 @@ class Encoder(Protocol):
 
     def decode(self, z: Float[np.ndarray, "cells dims"]) -> Float[np.ndarray, "cells genes"]:
         """Return log1p-normalised expression of the fitted genes for embeddings `z`."""
+        ...
+
+    def response(self, genes: Sequence[str]) -> Float[np.ndarray, "genes dims"]:
+        """Return dz/dg of the named genes, each in log1p expression; zeros for genes that the encoder does not read.
+
+        An edit of the gene panel is carried into the embedding along these rows.
+        """
         ...
 
     def tensors(self) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from anndata import AnnData
+from jaxtyping import Float
 
 from embryo.core.encoder import Encoder
 from embryo.core.errors import Problem, SchemaError, StaleError
@@ -63,3 +64,15 @@ def columns(fitted: Sequence[str], genes: Sequence[str]) -> np.ndarray:
             )
         )
     return np.array([where[gene] for gene in genes], dtype=np.int64)
+
+
+def rows(
+    jacobian: Float[np.ndarray, "fitted dims"], fitted: Sequence[str], genes: Sequence[str]
+) -> Float[np.ndarray, "genes dims"]:
+    """Return the rows of a Jacobian dz/dg for `genes`; zeros for genes that the encoder does not read."""
+    where = {gene: i for i, gene in enumerate(fitted)}
+    out = np.zeros((len(genes), jacobian.shape[1]))
+    for k, gene in enumerate(genes):
+        if gene in where:
+            out[k] = jacobian[where[gene]]
+    return out

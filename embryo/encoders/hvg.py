@@ -11,7 +11,7 @@ from scipy import sparse
 
 from embryo.core.errors import Problem, SchemaError
 from embryo.encoders import normalise
-from embryo.encoders.contract import columns, require_fitted, require_kind
+from embryo.encoders.contract import columns, require_fitted, require_kind, rows
 
 _BINS, _BINNED = 20, 500
 
@@ -117,10 +117,10 @@ class HVG:
         require_fitted(self.name, self.genes)
         return np.asarray(z * self.scale + self.mean)
 
-    def panel_loadings(self, genes: Sequence[str]) -> Float[np.ndarray, "dims genes"]:
-        """Return ``d g / d z`` of the named genes; see `PCA.panel_loadings`."""
+    def response(self, genes: Sequence[str]) -> Float[np.ndarray, "genes dims"]:
+        """Return dz/dg of the named genes; see `Encoder.response`."""
         require_fitted(self.name, self.genes)
-        return np.diag(self.scale)[:, columns(self.genes, genes)]
+        return rows(np.diag(1 / self.scale), self.genes, genes)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return mean and scale."""

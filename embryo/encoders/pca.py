@@ -11,7 +11,7 @@ from scipy import sparse
 
 from embryo.core.errors import Problem, SchemaError
 from embryo.encoders import normalise
-from embryo.encoders.contract import columns, require_fitted, require_kind
+from embryo.encoders.contract import require_fitted, require_kind, rows
 
 _SMALL = 1000  # up to here the gene covariance is decomposed, beyond it Lanczos iterations
 
@@ -87,16 +87,10 @@ class PCA:
         require_fitted(self.name, self.genes)
         return np.asarray(z @ self.components + self.mean)
 
-    def panel_loadings(self, genes: Sequence[str]) -> Float[np.ndarray, "dims genes"]:
-        """Return ``d g / d z`` of the named genes: what one unit of each component does to each gene's log1p level.
-
-        Raises
-        ------
-        SchemaError
-            If genes were not fitted.
-        """
+    def response(self, genes: Sequence[str]) -> Float[np.ndarray, "genes dims"]:
+        """Return dz/dg of the named genes; see `Encoder.response`."""
         require_fitted(self.name, self.genes)
-        return self.components[:, columns(self.genes, genes)]
+        return rows(self.components.T, self.genes, genes)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return mean, components and variance."""
