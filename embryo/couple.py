@@ -279,4 +279,4 @@ def _scaled_squares(
     a: Float[np.ndarray, "sources dims"], b: Float[np.ndarray, "targets dims"]
 ) -> Float[np.ndarray, "sources targets"]:
     c: np.ndarray = ot.dist(a, b, metric="sqeuclidean")
-    return c / max(c.mean(), np.finfo(float).tiny)
+    return np.asarray(c / max(c.mean(), np.finfo(float).tiny))

@@ -1,13 +1,13 @@
 """Edits on gene inputs -> the edited start and the edited field.
 
-An edit acts on *production* and is held through the whole roll-out, not only at the start: a gene that switches on later
-would otherwise escape it. With decay rate lambda the model's velocity of a gene is read as production minus decay,
+An edit acts on *production* and is held through the whole roll-out, not only at the start: a gene that switches on
+later would otherwise escape it. With decay rate lambda the velocity of a gene is read as production minus decay,
 
     dg/dt = p(t, state) - lambda g,        p = max(dg/dt + lambda g, 0),
 
 and the operation replaces p: knock-out 0; knock-down dose p; over-expression p + lambda dose; clamp lambda dose.
-What the edit changes in the panel is carried into the embedding through the encoder's own response dz/dg, so that z stays
-the embedding of the edited cell.
+What the edit changes in the panel is carried into the embedding through the encoder's own response dz/dg, so that z
+stays the embedding of the edited cell.
 """
 
 from collections.abc import Sequence
@@ -168,12 +168,13 @@ def _mask(edit: Edit, index: int, cells: int, context: Context) -> Bool[Tensor, 
 def _check(edits: Sequence[Edit], context: Context) -> None:
     problems = []
     types = sorted(set(context.cell_types or ()))
+    some = ", ".join(context.panel[:12]) + (", ..." if len(context.panel) > 12 else "")
     for edit in edits:
         if edit.gene not in context.panel:
             problems.append(
                 Problem(
                     f"an edit of {edit.gene!r}",
-                    f"a gene of the panel ({len(context.panel)}: {', '.join(context.panel[:12])}{', ...' if len(context.panel) > 12 else ''})",
+                    f"a gene of the panel ({len(context.panel)}: {some})",
                     "add the gene to embed.panel, or edit one that is in it",
                 )
             )

@@ -82,13 +82,14 @@ def forward(  # noqa: PLR0913  a roll-out needs all of these, six by name
     _require_finite(kept, times)
     names = cells if cells is not None else tuple(str(i) for i in range(len(start)))
     record = {"method": method, "step_h": step_h, **(provenance or {})}
-    return Trajectory(times, *kept, panel=panel, frame=frame or Frame(), cells=names, provenance=record)
+    z, g, x, log_mass = kept
+    return Trajectory(times, z, g, x, log_mass, panel, frame or Frame(), names, record)
 
 
 def _grid(
     step_h: float, breaks_h: Sequence[float]
 ) -> Callable[[Any, Any, Float[Tensor, " times"]], Float[Tensor, " grid"]]:
-    """Divide every interval between kept times and breaks into equal steps, so that none is interpolated or straddled."""
+    """Divide every interval between kept times and breaks into equal steps: none is interpolated or straddled."""
 
     def grid(_func: Any, _y0: Any, t: Float[Tensor, " times"]) -> Float[Tensor, " grid"]:
         inside = [b for b in breaks_h if min(t[0], t[-1]) < b < max(t[0], t[-1])]
@@ -128,9 +129,10 @@ def _require_finite(kept: Parts, times: Float[Tensor, " times"]) -> None:
     if bool(good.all()):
         return
     k = int((~good).any(1).nonzero()[0])
+    bad = f"{int((~good[k]).sum())} of {good.shape[1]} cells with NaN or infinite state"
     raise DivergedError(
         Problem(
-            f"{int((~good[k]).sum())} of {good.shape[1]} cells with NaN or infinite state from t = {float(times[k]):.3g} h",
+            f"{bad} from t = {float(times[k]):.3g} h",
             "finite numbers at every time",
             "lower simulate.step_h, end earlier, or fit longer; far from the training times a learned field is free",
         ),

@@ -74,11 +74,12 @@ def test_unbalanced_transport_gives_more_mass_to_the_population_that_expands() -
 
 
 def lineage() -> ad.AnnData:
-    """Two embryos; in the first, P divides into Pa and Pp, which divides again before the third time; Q's track ends."""
+    """Two embryos; in the first, P divides into Pa and Pp, which divides again; the track of Q ends."""
     rows = [
         ("e1", 0.0, "P", ""), ("e1", 0.0, "Q", ""), ("e1", 0.0, "R", ""),
         ("e1", 1.0, "Pa", "P"), ("e1", 1.0, "Pp", "P"), ("e1", 1.0, "R", ""),
-        ("e1", 2.0, "Pa", "P"), ("e1", 2.0, "Ppa", "Pp"), ("e1", 2.0, "Ppp", "Pp"), ("e1", 2.0, "R", ""), ("e1", 2.0, "N", ""),
+        ("e1", 2.0, "Pa", "P"), ("e1", 2.0, "Ppa", "Pp"), ("e1", 2.0, "Ppp", "Pp"),
+        ("e1", 2.0, "R", ""), ("e1", 2.0, "N", ""),
         ("e2", 0.0, "P", ""), ("e2", 1.0, "P", ""),
     ]  # fmt: skip
     adata = ad.AnnData(np.zeros((len(rows), 1), np.float32))

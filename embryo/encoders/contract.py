@@ -19,6 +19,10 @@ class Storable(Encoder, Protocol):
     seed: int
     genes: tuple[str, ...]
 
+    def fit(self, adata: AnnData) -> "Storable":
+        """Return a fitted encoder; see `Encoder.fit`."""
+        ...
+
     def record(self) -> dict[str, Any]:
         """Return what is not a tensor: genes and settings, JSON-ready."""
         ...

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from embryo import measure
@@ -62,14 +63,13 @@ def edits(  # noqa: PLR0913  two of them are sizes
             *(("measured wild type", "floor", p) for p in wild.values()),
             *(("another embryo with the edit", "ceiling", p) for e, p in true.items() if e != name),
         ]
-        effect = np.mean([_fate_distance(boards, p, truth) for p in wild.values()]) if wild else np.nan
+        effect = float(np.mean([_fate_distance(boards, p, truth) for p in wild.values()])) if wild else np.nan
         for model, role, population in predictions:
             boards.add(model, role, split, name, (population, truth))
             recovery.add(model, role, split, name, 1 - _fate_distance(boards, population, truth) / effect)
         boards.ceiling(split, name, truth)
     result = boards.result()
-    rows = [*recovery.rows(), *result.table.to_dict("records")]
-    return Result(table.table(rows), (*recovery.sentences(), *result.sentences))
+    return Result(pd.concat([table.table(recovery.rows()), result.table], ignore_index=True), (*recovery.sentences(), *result.sentences))
 
 
 def truth_embryos(adata: AnnData, label: str) -> list[str]:

@@ -39,7 +39,7 @@ class Population:
 
     @classmethod
     def of_rows(cls, adata: AnnData, rows: Int[np.ndarray, " cells"], fate: measure.FateClassifier) -> "Population":
-        """Observed cells; their fates are read off z like those of predictions, so that the read-out's bias cancels."""
+        """Return observed cells; fates are read off z as those of predictions are: the read-out's bias cancels."""
         z = np.asarray(adata.obsm[schema.EMBED], dtype=float)[rows]
         x = (
             np.asarray(adata.obsm[schema.ALIGNED], float)[rows]
@@ -51,7 +51,7 @@ class Population:
 
     @classmethod
     def of_state(cls, state: State, fate: measure.FateClassifier) -> "Population":
-        """A simulated embryo."""
+        """Return a simulated embryo as a population."""
         z, _, x, log_mass = (part.numpy().astype(float) for part in state.parts())
         return cls(z, x, np.exp(log_mass), fate.predict(z))
 

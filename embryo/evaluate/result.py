@@ -128,7 +128,7 @@ def _best_floor(
 
 
 def _seed_spread(embryos: Mapping[str, Sequence[float]]) -> float:
-    """Standard deviation over seeds of the mean over embryos; NaN with one seed."""
+    """Return the standard deviation over seeds of the mean over embryos; NaN with one seed."""
     lengths = {len(v) for v in embryos.values()}
     if len(lengths) != 1 or lengths == {1}:
         return float("nan")

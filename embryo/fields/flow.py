@@ -61,7 +61,7 @@ class FlowNetwork(nn.Module):
         frequencies: int = 3,
     ) -> None:
         super().__init__()
-        self._shape = {
+        self._shape: dict[str, Any] = {
             "dims": dims, "genes": genes, "space": space, "reads": list(reads),
             "width": width, "depth": depth, "frequencies": frequencies,
         }  # fmt: skip

@@ -1,7 +1,7 @@
 """A whole run: read, embed, reconstruct, couple, fit, simulate, perturb, measure, render, report.
 
-Each stage writes what it made into the run folder and is skipped when it was already done with the same config, so a run
-that was interrupted goes on where it stopped.
+Each stage writes what it made into the run folder and is skipped when it was already done with the same config, so a
+run that was interrupted goes on where it stopped.
 """
 
 from collections.abc import Callable

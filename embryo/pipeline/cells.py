@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
 from anndata import AnnData
 
@@ -15,6 +16,7 @@ from embryo.core.schema import Needs
 
 SPLIT = "split"  # obs: which part an embryo plays
 TRAIN, HELD_OUT, EDITED = "train", "held-out", "edited"
+_OTHER_EMBRYOS = 1_000_003  # seeds of edited embryos are not those of wild-type ones
 
 
 def load(config: Config) -> AnnData:
@@ -59,10 +61,19 @@ def _source(config: Config) -> AnnData:
 
 
 def _synthetic(config: Config) -> AnnData:
-    """Wild-type embryos, and embryos that truly carry each edit: truth for the last table, never used in a fit."""
+    """Return wild-type embryos and, with other seeds, embryos that truly carry the edits: truth, never fitted on."""
     from embryo.datasets import synthetic  # noqa: PLC0415  only this source needs it
 
-    return synthetic.series(seed=config.seed, edits=config.perturb.records(), **config.read.params)
+    params = {"n_embryos": 6, "n_edited": 2, **config.read.params}
+    n_edited, edits = params.pop("n_edited"), config.perturb.records()
+    dials = synthetic.Measurement(**params.pop("measurement", {}))
+    wild = synthetic.generate(seed=config.seed, measurement=dials, **params)
+    if not edits or not n_edited:
+        return wild
+    params["n_embryos"] = n_edited
+    edited = synthetic.generate(seed=config.seed + _OTHER_EMBRYOS, edits=edits, measurement=dials, **params)
+    both: AnnData = ad.concat([wild, edited], merge="same", uns_merge="first", index_unique=None)
+    return both
 
 
 def _window(adata: AnnData, config: Config) -> AnnData:

@@ -15,44 +15,49 @@ from embryo.pipeline.results import TABLES, label
 _NOTES = {
     "positions": (
         "Distance between predicted and true position, mean over cells; value and interval over held-out embryos, "
-        "seed_sd over seeds of the fit. A cell that has divided is compared by the mean of its descendants. The last row "
+        "seed_sd over seeds of the fit. A cell that has divided is compared by the mean of its descendants. The repeat "
         "is how far the same named cell lies in another wild-type embryo after alignment."
     ),
     "populations": (
-        "Energy distances are unbiased: 0 is a perfect prediction, single values may fall below. The ceiling is one half "
-        "of the true cells against the other."
+        "Energy distances are unbiased: 0 is a perfect prediction, single values may fall below. The ceiling is one "
+        "half of the true cells against the other."
     ),
     "edits": (
-        "The measured embryos that carry the edit were never used in a fit. Effect recovery: 1 is perfect, 0 is no change "
-        "of a perfect wild type, negative is worse than saying nothing; it is not capped."
+        "The measured embryos that carry the edit were never used in a fit. Effect recovery: 1 is perfect, 0 is no "
+        "change of a perfect wild type, negative is worse than saying nothing; it is not capped."
     ),
     "difference": (
-        "Edited minus control with the same seed, start, grid and batch. Repeat rows are what wild-type embryos differ by "
-        "anyway; an effect inside them is not an effect."
+        "Edited minus control with the same seed, start, grid and batch. Repeat rows are what wild-type embryos differ "
+        "by anyway; an effect inside them is not an effect."
     ),
 }
-TIER = (
-    "Tier C: the field is an unstructured network fitted to wild type alone. It may suggest a direction; it does not claim "
-    "the size of an effect."
+_ASSEMBLED = (
+    "Multi-gene vectors are assembled across embryos by cell name: these genes were never measured together in one "
+    "embryo."
+)
+_TIER = (
+    "Tier C: the field is an unstructured network fitted to wild type alone. It may suggest a direction; it does not "
+    "claim the size of an effect."
 )
 
 
 def report(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
     """Write ``report.html``."""
-    tables = {name: run.path / f"tables/{name}.csv" for name in TABLES}
-    tables = {name: store.read_table(path) for name, path in tables.items() if path.name in _outputs(run, "measure")}
+    made = set(run.stages["measure"]["outputs"])
+    paths = {name: f"tables/{name}.csv" for name in TABLES}
+    tables = {name: store.read_table(run.path / path) for name, path in paths.items() if path in made}
     sentences = store.read_json(run.path / "tables/sentences.json")
     pictures = [o for o in run.stages["render"]["outputs"] if o.endswith(".png")]
     films = [o for o in run.stages["render"]["outputs"] if o.endswith((".mp4", ".gif"))]
     content = render.Report(
         title=f"embryo run: {run.config.name}",
-        verdict=verdict(run, sentences["sentences"]),
+        verdict=verdict(sentences["sentences"]),
         done=[render.Step(name, s["summary"], s["seconds"]) for name, s in run.stages.items() if name != "report"],
         tables=[render.Table(TABLES[name], shown(name, table), _NOTES[name]) for name, table in tables.items()],
         pictures=[render.Shot(run.path / o, CAPTIONS[o.rpartition("/")[2]]) for o in sorted(pictures, reverse=True)],
         films=[render.Shot(run.path / o, f"Control beside {label(run)}, same camera, same seed.") for o in films],
         cards=card(run, adata),
-        notes=[TIER, f"Read-out: {sentences['read_out']}.", *render.notes()],
+        notes=[_TIER, f"Read-out: {sentences['read_out']}.", *render.notes()],
         provenance={**run.manifest["provenance"], "config": run.config.model_dump(mode="json")},
     )
     render.report(content, run.path / "report.html")
@@ -61,18 +66,14 @@ def report(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
 
 CAPTIONS = {
     "embryos.png": (
-        "The end of the roll-out. Above: the model's control beside its edited embryo, with the control's outline. Below, "
-        "where such embryos were measured: the held-out wild type beside an embryo that truly carries the edit."
+        "The end of the roll-out. Above: the model's control beside its edited embryo, with the control's outline. "
+        "Below, where such embryos were measured: the held-out wild type beside an embryo that truly carries the edit."
     ),
     "curves.png": "Control and edit over time; the band around the control is the spread of wild-type embryos.",
 }
 
 
-def _outputs(run: RunFolder, stage: str) -> set[str]:
-    return {o.rpartition("/")[2] for o in run.stages[stage]["outputs"]}
-
-
-def verdict(run: RunFolder, sentences: dict[str, Sequence[str]]) -> list[str]:
+def verdict(sentences: dict[str, Sequence[str]]) -> list[str]:
     """Return what the result is, the sentences against floors counted and named."""
     flat = [s for part in sentences.values() for s in part]
     beaten = [s for s in flat if ": better than" in s]
@@ -90,7 +91,7 @@ def shown(name: str, table: pd.DataFrame) -> pd.DataFrame:
     if name == "difference":
         last = table["time_h"].max()
         table = table[(table["time_h"] == last) & table["role"].isin(["control", "edited", "difference", "repeat"])]
-    drop = [c for c in ("board", "time_h") if c in table and (c == "time_h" or table[c].nunique() <= 1)]
+    drop = [c for c in ("board", "time_h") if c in table and (c == "time_h" or len(set(table[c])) <= 1)]
     return table.drop(columns=drop).reset_index(drop=True)
 
 
@@ -105,9 +106,7 @@ def card(run: RunFolder, adata: AnnData) -> list[render.Card]:
         if names
     ]
     if meta.get("assembled"):
-        lines.append(
-            "Multi-gene vectors are assembled across embryos by cell name: these genes were never measured together in one embryo."
-        )
+        lines.append(_ASSEMBLED)
     cards = [render.Card("This run's cells", "\n\n".join(lines))]
     name = run.config.read.dataset
     if name is not None and name in datasets.names():
@@ -125,7 +124,7 @@ def text(run: RunFolder) -> str:
         lines += ["", f"not done: {', '.join(missing)} (the same embryo run goes on there)"]
     file = run.path / "tables/sentences.json"
     if "measure" in run.stages and file.is_file():
-        lines += ["", *(f"  {s}" for s in verdict(run, store.read_json(file)["sentences"]))]
+        lines += ["", *(f"  {s}" for s in verdict(store.read_json(file)["sentences"]))]
     made = run.manifest.get("provenance", {})
     lines += ["", f"seed {made.get('seed')}, made {made.get('made')}, embryo {made.get('packages', {}).get('embryo')}"]
     if (run.path / "report.html").is_file():

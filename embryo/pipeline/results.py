@@ -16,7 +16,6 @@ from embryo.evaluate.population import at_time
 from embryo.pipeline import cells, rollouts
 from embryo.pipeline.folder import RunFolder
 
-_READ_OUT_CELLS = 20_000  # more neighbours to search would only slow the read-out
 TABLES = {
     "positions": "Where each cell of the held-out embryos is, µm from the truth",
     "populations": "The held-out embryos as a whole",
@@ -35,11 +34,9 @@ def fates(run: RunFolder, adata: AnnData) -> measure.FateClassifier:
     )
     embryo = adata.obs[schema.EMBRYO].astype(str).to_numpy()
     z = np.asarray(adata.obsm[schema.EMBED], dtype=float)
-    pick = np.flatnonzero(train)
-    rng = np.random.default_rng(run.config.seed)
-    if len(pick) > _READ_OUT_CELLS:
-        pick = np.sort(rng.choice(pick, _READ_OUT_CELLS, replace=False))
-    return measure.fates(z[pick], labels[pick], neighbours=run.config.measure.neighbours, groups=embryo[pick])
+    return measure.fates(
+        z[train], labels[train], neighbours=run.config.measure.neighbours, groups=embryo[train], seed=run.config.seed
+    )
 
 
 def measure_all(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
@@ -67,15 +64,11 @@ def _results(
     near = _tolerance_h(adata)
     results = {}
     if held_out:
-        judged = times_to_judge(adata, control[0].trajectory)
+        judged = times_to_judge(control[0].trajectory)
         results["populations"] = evaluate.populations(
             adata, control, training, judged, fate, tolerance_h=near, max_cells=m.max_cells
         )
-        if (
-            schema.CELL in adata.obs
-            and schema.SPATIAL in adata.obsm
-            and run.stages["couple"]["summary"].find("tracks") >= 0
-        ):
+        if schema.CELL in adata.obs and schema.SPATIAL in adata.obsm and "tracks" in run.stages["couple"]["summary"]:
             results["positions"] = evaluate.positions(adata, control, training, m.horizons_h, tolerance_h=near)
     if run.config.perturb.edits:
         results["edits"] = evaluate.edits(
@@ -95,7 +88,7 @@ def label(run: RunFolder) -> str:
     return " + ".join(e.label for e in run.config.perturb.records()) or "no edit"
 
 
-def times_to_judge(adata: AnnData, trajectory: Trajectory, most: int = 3) -> list[float]:
+def times_to_judge(trajectory: Trajectory, most: int = 3) -> list[float]:
     """Return up to `most` kept times after the start, the last among them."""
     kept = [float(t) for t in trajectory.times_h[1:]]
     return [kept[i] for i in sorted({int(k) for k in np.linspace(0, len(kept) - 1, most + 1).round()[1:]})]
@@ -144,7 +137,7 @@ def colouring(run: RunFolder, t: Trajectory, fate: measure.FateClassifier) -> tu
 def _measured_panels(
     run: RunFolder, adata: AnnData, control: Rollout, simulated: Sequence[render.Panel], colour: render.moments.Colour
 ) -> list[render.Panel]:
-    """Return the measured held-out embryo and a measured embryo with the edit, at the end; none where either is absent."""
+    """Return the measured held-out embryo and one with the edit, at the end; none where either is absent."""
     carriers = truth_embryos(adata, label(run))
     t = float(control.trajectory.times_h[-1])
     out = []
@@ -156,12 +149,10 @@ def _measured_panels(
             state = fit.states(adata[rows])
             x = state.x.numpy().astype(float)
             shown = np.asarray(colour(state))
-            kind = "values" if np.issubdtype(shown.dtype, np.floating) else "labels"
-            out.append(
-                render.Panel(
-                    title, x, name=simulated[0].name, unit=simulated[0].unit, axes=simulated[0].axes, **{kind: shown}
-                )
-            )
+            numbers = np.issubdtype(shown.dtype, np.floating)
+            labels, values = (None, shown) if numbers else (shown, None)
+            like = simulated[0]
+            out.append(render.Panel(title, x, labels, values, like.name, like.unit, axes=like.axes))
     return out if len(out) == 2 else []
 
 

@@ -1,7 +1,6 @@
 """The middle stages of a run: couple, fit, simulate, perturb; each seed and embryo is a file of its own."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -47,7 +46,7 @@ def couple_all(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
 
 
 def _in_rows_of(c: Coupling, rows: np.ndarray) -> Coupling:
-    """Number the cells of a coupling of a subset as they are numbered in the whole."""
+    """Return the coupling with the cells of a subset numbered as in the whole."""
     return Coupling(c.t0_h, c.t1_h, c.plan, rows[c.sources], rows[c.targets], c.diagnostics)
 
 
@@ -111,11 +110,6 @@ def start(adata: AnnData, config: Config, embryo: str, t_h: float) -> tuple[np.n
     return rows, State(state.z, state.g, state.x, log_mass)
 
 
-def frame(adata: AnnData) -> Frame:
-    """Return the frame of the roll-outs of this run."""
-    return Frame(BODY)
-
-
 def context(run: RunFolder, adata: AnnData, rows: np.ndarray) -> perturb.Context:
     """Return what an edit needs to know: panel, encoder response, decay and types."""
     names = tuple(str(g) for g in adata.uns[schema.META]["panel"])
@@ -148,7 +142,7 @@ def roll(run: RunFolder, adata: AnnData, arm: str, edits: Sequence[Edit], tick: 
         law, begin = perturb.apply(field, state, edits, context(run, adata, rows), t0_h=times[0])
         trajectory = simulate.forward(
             law, begin, times, step_h=s.step_h, method=s.method, panel=tuple(map(str, adata.uns[schema.META]["panel"])),
-            frame=frame(adata), cells=tuple(names(adata, rows)),
+            frame=Frame(BODY), cells=tuple(names(adata, rows)),
             provenance={"seed": seed, "embryo": embryo, "rows": rows.tolist(), "edits": [e.to_json() for e in edits]},
         )  # fmt: skip
         outputs.append(f"trajectories/{arm}/{embryo}/seed-{seed}.zarr".replace(" ", "_"))
@@ -171,11 +165,6 @@ def rollouts(run: RunFolder, stage: str) -> list[Rollout]:
         t = store.read_trajectory(run.path / path)
         out.append(Rollout(str(t.provenance["embryo"]), int(t.provenance["seed"]), np.asarray(t.provenance["rows"]), t))
     return out
-
-
-def path_of(run: RunFolder, name: str) -> Path:
-    """Return where a file of the run lies."""
-    return run.path / name
 
 
 def by_seed(found: Sequence[Rollout], embryo: str) -> list[Trajectory]:
