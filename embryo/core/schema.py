@@ -211,7 +211,7 @@ def _names(adata: AnnData, needs: Needs) -> Iterator[Problem]:
 def _positions(adata: AnnData, needs: Needs) -> Iterator[Problem]:
     wanted = {SPATIAL: needs.space, ALIGNED: needs.aligned}
     cures = {
-        SPATIAL: "name the slot or columns that hold positions (--space-key, config read.keys.space)",
+        SPATIAL: "name the slot or columns that hold positions (--key space=..., config read.keys.space)",
         ALIGNED: "run embryo.reconstruct.body_frame first",
     }
     codes, labels = _embryos(adata)

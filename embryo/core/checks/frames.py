@@ -250,7 +250,7 @@ def _mirrored(reference: int, fits: dict[int, _Fit], names: Sequence[object]) ->
         f"leaves {phrases.number(worst.mirrored * worst.size_um)} µm, "
         f"the best rotation {phrases.number(worst.proper * worst.size_um)} µm",
         "right-handed positions, so that embryos differ by a proper rotation",
-        "read the mirrored file with one axis flipped back (--flip-axis z, config read.keys.flip_axis); if the body is "
+        "read the mirrored file with one axis flipped back (--key flip_axis=z, config read.keys.flip_axis); if the body is "
         "truly inverted (situs inversus), give its cells the names of their mirror images",
     )
 
@@ -277,5 +277,5 @@ def _stretched(reference: int, fits: dict[int, _Fit], names: Sequence[object]) -
             f"non-rigid frames: {phrases.few(names[e] for e in ones)} stretched up to {phrases.number(most)} times "
             "more along one axis than along another, against embryos with the same cells",
             "axes in one unit",
-            "read pixels and planes with their own sizes (--space-unit px, config read.keys.pixel_um and z_um)",
+            "read pixels and planes with their own sizes (--space-unit px --key pixel_um=... --key z_um=...)",
         )

@@ -57,7 +57,7 @@ def problems(value: Any, slot: str, names: pd.Index) -> Iterator[Problem]:
         yield Problem(
             f"{slot} with {dims} columns",
             "2 or 3 columns (x, y and perhaps z)",
-            "name the slot or columns that hold positions (--space-key, config read.keys.space)",
+            "name the slot or columns that hold positions (--key space=..., config read.keys.space)",
         )
         return
     x = x[np.isfinite(x).all(axis=1)]
@@ -67,7 +67,7 @@ def problems(value: Any, slot: str, names: pd.Index) -> Iterator[Problem]:
             yield Problem(
                 f"{slot} scaled so that the largest coordinate is exactly 1",
                 "positions in µm",
-                "multiply by the scale factor that was divided out, or read the unscaled slot (--space-key)",
+                "multiply by the scale factor that was divided out, or read the unscaled slot (--key space=...)",
             )
 
 
@@ -86,7 +86,7 @@ def _flat(x: Float[np.ndarray, "cells dims"], slot: str) -> Iterator[Problem]:
         yield Problem(
             f"{slot} degenerate: its {x.shape[1]} coordinates are linearly dependent (one is made from the others)",
             f"cells that fill {x.shape[1]} dimensions",
-            "check that no column is named twice in --space-key, or give flat data two columns",
+            "check that no column is named twice in --key space, or give flat data two columns",
         )
 
 

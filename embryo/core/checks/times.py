@@ -23,7 +23,7 @@ def numbers(column: pd.Series) -> Float[np.ndarray, " cells"] | None:
 def absent(slot: str, columns: Sequence[object]) -> Problem:
     """Return the problem of a missing time column, naming the columns that may be meant."""
     likely = [c for c in columns if any(word in str(c).lower() for word in _TIME_WORDS)]
-    hint = f"such as --time-key {likely[0]}" if likely else "such as --time-key day"
+    hint = f"such as --key time={likely[0]}" if likely else "such as --key time=day"
     return Problem(
         f"no {slot} among the columns {phrases.few(columns, 8) or '(none)'}",
         "the developmental time of every cell in hours",
@@ -54,7 +54,7 @@ def problems(column: pd.Series, slot: str, minimum: int) -> Iterator[Problem]:
         yield Problem(
             f"{len(distinct)} distinct time{'s' if len(distinct) != 1 else ''} in {slot} ({held})",
             f"at least {minimum} distinct times, so that there is change to learn from",
-            "add cells of other times, or check that the right column is read as time (--time-key)",
+            "add cells of other times, or check that the right column is read as time (--key time=...)",
         )
 
 
