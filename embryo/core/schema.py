@@ -201,8 +201,9 @@ def _names(adata: AnnData, needs: Needs) -> Iterator[Problem]:
     if cell is None:
         return
     keys = {key: _column(adata, key) for key in (EMBRYO, TIME, CELL)}
-    frame = pd.DataFrame({key: column for key, column in keys.items() if column is not None})
-    yield from names.observations(frame, list(frame.columns))
+    if keys[TIME] is not None:
+        frame = pd.DataFrame({key: column for key, column in keys.items() if column is not None})
+        yield from names.observations(frame, list(frame.columns))
     if needs.tracks:
         parent = _column(adata, PARENT)
         yield from names.followed(_embryos(adata)[0], cell, parent, slots=(_obs(CELL), _obs(PARENT)))

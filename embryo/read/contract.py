@@ -159,7 +159,7 @@ class _Work:
                     "map each stage to a time in a new column and name it (--key time=..., config read.keys.time)",
                 )
             )
-            values = np.where(mute, np.arange(len(values)), values)
+            values = np.where(mute, 1e9 + np.arange(len(values)), values)
         unit = self.keys.time_unit
         if unit is not None and not mute.any():
             self._contradiction(column, words[~blank], values[~blank], unit)

@@ -262,6 +262,9 @@ def _stretched(reference: int, fits: dict[int, _Fit], names: Sequence[object]) -
         usual = float(np.median([s for e, s in scales.items() if e in other]))
         scales = {e: s / usual for e, s in scales.items()}
         other = {e for e, s in scales.items() if not 1 / _SCALE < s < _SCALE}
+    skew = {e for e, f in fits.items() if f.anisotropy > _ANISOTROPY and f.linear < _ALIKE}
+    stretched = sorted(skew) if 2 * len(skew) <= len(fits) + 1 else [reference, *(e for e in fits if e not in skew)]
+    other -= set(stretched) if skew else set()
     if other:
         shown = phrases.few(f"{names[e]} ({phrases.number(scales[e])} times the rest)" for e in sorted(other))
         yield Problem(
@@ -269,12 +272,10 @@ def _stretched(reference: int, fits: dict[int, _Fit], names: Sequence[object]) -
             "one unit for all embryos",
             "read each file with its own unit (--space-unit, config read.space_unit) and join them in µm",
         )
-    skew = {e for e, f in fits.items() if f.anisotropy > _ANISOTROPY and f.linear < _ALIKE}
     if skew:
         most = max(fits[e].anisotropy for e in skew)
-        ones = sorted(skew) if 2 * len(skew) <= len(fits) + 1 else [reference, *(e for e in fits if e not in skew)]
         yield Problem(
-            f"non-rigid frames: {phrases.few(names[e] for e in ones)} stretched up to {phrases.number(most)} times "
+            f"non-rigid frames: {phrases.few(names[e] for e in stretched)} stretched up to {phrases.number(most)} times "
             "more along one axis than along another, against embryos with the same cells",
             "axes in one unit",
             "read pixels and planes with their own sizes (--space-unit px --key pixel_um=... --key z_um=...)",
