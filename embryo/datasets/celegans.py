@@ -14,12 +14,11 @@ from embryo.core import schema
 from embryo.core.checks import phrases
 from embryo.core.errors import ConfigError, Problem
 from embryo.datasets import contract, lineage, packer, reporters, transfer
-from embryo.datasets.clock import Clock, births, synchronise
+from embryo.datasets.clock import LANDMARKS_H, MIN_EVENTS, Clock, births, synchronise
 from embryo.datasets.movies import Microscope, Movie, read
 from embryo.datasets.registry import Dataset
 
 ORGANISM = "Caenorhabditis elegans"
-_ZERO = "division of AB (start of the 4-cell stage)"
 
 
 class Options(BaseModel):
@@ -313,6 +312,13 @@ def _adata(obs: pd.DataFrame, x_um: np.ndarray, table: pd.DataFrame, known: pd.S
     return AnnData(table.to_numpy()[row], obs=obs, var=var, obsm={schema.SPATIAL: x_um})
 
 
+def _zero(consensus: pd.Series, options: Options) -> str:
+    if options.clock == "nominal":
+        return "frame 0 of each movie"
+    known = len(consensus.index.intersection(list(LANDMARKS_H))) >= MIN_EVENTS
+    return "division of AB (start of the 4-cell stage)" if known else "earliest shared birth"
+
+
 def _notes(
     movies: Mapping[str, Movie], clocks: Mapping[str, Clock], consensus: pd.Series, plan: _Plan, options: Options
 ) -> dict[str, Any]:
@@ -323,7 +329,7 @@ def _notes(
     used = {name: clocks[name] for name in plan.embryos}
     return {
         "clock": options.clock,
-        "time_zero": _ZERO if options.clock == "consensus" else "frame 0 of each movie",
+        "time_zero": _zero(consensus, options),
         "clock_slope_h": {name: c.slope_h for name, c in used.items()},
         "clock_offset_h": {name: c.offset_h for name, c in used.items()},
         "clock_residual_h": {name: c.residual_h for name, c in used.items()},

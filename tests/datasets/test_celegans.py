@@ -5,10 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scipy.spatial.transform import Rotation
 
 from embryo import datasets
 from embryo.core import schema
@@ -40,6 +42,20 @@ def test_contract(folder: Path) -> None:
     assert adata.obsm[schema.SPATIAL].dtype == np.float32
     assert adata.obs_names.is_unique
     assert (adata.obs[schema.PERTURBATION] == "").all()
+
+
+def test_it_can_be_stored(folder: Path, tmp_path: Path) -> None:
+    adata = celegans.tracks([folder], held_out=1, perturbed={"a_pha-4_1": "knockdown skn-1"})
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    back = anndata.read_h5ad(tmp_path / "x.h5ad")
+    pd.testing.assert_frame_equal(back.obs, adata.obs, check_categorical=False)
+    assert dict(back.uns[schema.META]["clock_slope_h"]) == adata.uns[schema.META]["clock_slope_h"]
+
+
+def test_one_embryo_alone(folder: Path) -> None:
+    adata = celegans.tracks([folder / "b_elt-2_1.csv"], step_min=None)
+    slope, offset = MAPS["b_elt-2_1"]
+    assert np.abs(adata.obs[schema.TIME] - (slope * adata.obs["frame"] + offset)).max() < 1.1 * slope
 
 
 def test_times_are_those_of_the_film(folder: Path) -> None:
@@ -239,3 +255,27 @@ def test_epic_clock_predicts_the_divisions_of_a_held_out_embryo(real_folder: Cal
     assert np.median(error_min) < np.median(nominal_min) / 2
     # a cell cycle of 40 minutes for Ea (Sulston et al. 1983: E divides every 20, then every 40 minutes)
     assert 30 < 60 * (consensus["Eal"] - consensus["Ea"]) < 50
+
+
+@pytest.mark.real
+def test_epic_embryos_agree_best_at_the_same_time(real: Callable[..., AnnData]) -> None:
+    """Same name, one proper rotation apart, a few µm: and closer at the same time than a quarter of an hour off."""
+    names = [Path(f.name).stem for f in datasets.entry("celegans-epic").files][10::20]
+    adata = real("celegans-epic", embryos=names, assemble_from=names, step_min=15)
+    x = pd.DataFrame(adata.obsm[schema.SPATIAL], index=pd.MultiIndex.from_frame(adata.obs[[schema.TIME, schema.CELL]]))
+    by_name = {name: x[(adata.obs[schema.EMBRYO] == name).to_numpy()] for name in names}
+
+    def distance(other: str, time: float, shift: float) -> float:
+        ours, theirs = by_name[names[0]].xs(time), by_name[other].xs(time + shift)
+        shared = ours.index.intersection(theirs.index)
+        assert len(shared) > 10
+        a, b = (part.loc[shared].to_numpy(dtype=float) for part in (ours, theirs))
+        a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+        return float(np.median(np.linalg.norm(a - Rotation.align_vectors(a, b)[0].apply(b), axis=1)))
+
+    median = {
+        shift: np.median([distance(other, time, shift) for other in names[1:] for time in (1.0, 1.5, 2.0, 2.5)])
+        for shift in (-0.25, 0.0, 0.25)
+    }
+    assert 1.5 < median[0.0] < 4.0
+    assert median[0.0] < min(median[-0.25], median[0.25])
