@@ -221,7 +221,7 @@ def _positions(adata: AnnData, needs: Needs) -> Iterator[Problem]:
             yield from positions.problems(adata.obsm[key], _obsm(key), adata.obs_names)
             x = positions.numbers(adata.obsm[key])
             if x is not None and x.shape[1] in (2, 3) and meta(adata).get("space_unit") == "um":
-                yield from positions.scale(x, codes, labels, _obsm(key))
+                yield from positions.scale(x, codes, _moments(adata), labels, _obsm(key))
         elif needed:
             others = phrases.few(adata.obsm, 8) or "(none)"
             yield Problem(f"no {_obsm(key)} among the slots {others}", "the position of every cell in µm", cures[key])
@@ -265,9 +265,8 @@ def _frames(adata: AnnData) -> Iterator[Problem]:
     if cell is None or hours is None or x is None or x.shape[1] not in (2, 3) or EMBRYO not in adata.obs:
         return
     who = np.where(np.isfinite(hours) & ~names.blank(cell), pd.factorize(cell)[0], -1)
-    when = np.unique(np.round(hours, 6), return_inverse=True)[1].reshape(-1)
     codes, labels = _embryos(adata)
-    yield from frames.problems(x, codes, who, when, labels)
+    yield from frames.problems(x, codes, who, _moments(adata), labels)
 
 
 def _column(adata: AnnData, key: str) -> pd.Series | None:
@@ -286,6 +285,15 @@ def _embryos(adata: AnnData) -> tuple[Int[np.ndarray, " cells"], list[str]]:
         return np.zeros(adata.n_obs, dtype=np.int64), ["embryo"]
     codes, labels = pd.factorize(column)
     return np.where(names.blank(column), -1, codes), [str(label) for label in labels]
+
+
+def _moments(adata: AnnData) -> Int[np.ndarray, " cells"]:
+    """Return the number of each cell's time point; all the same where times are not known."""
+    time = _column(adata, TIME)
+    hours = None if time is None else times.numbers(time)
+    if hours is None:
+        return np.zeros(adata.n_obs, dtype=np.int64)
+    return np.asarray(np.unique(np.round(hours, 6), return_inverse=True)[1].reshape(-1), dtype=np.int64)
 
 
 def _obs(key: str) -> str:

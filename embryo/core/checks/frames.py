@@ -206,18 +206,20 @@ def _moments(a: _Part, b: _Part) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _fit(a: np.ndarray, b: np.ndarray) -> _Fit | None:
-    """Fit b to a; None where there are too few cells or they lie in a plane."""
+    """Fit b to a; None where there are too few cells or those of a lie in a plane."""
     if len(a) < MIN_SHARED:
         return None
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     width_a, width_b = (np.linalg.svd(p, compute_uv=False) for p in (a, b))
-    if width_a[-1] <= _THIN * width_a[0] or width_b[-1] <= _THIN * width_b[0]:
+    if width_a[-1] <= _THIN * width_a[0]:
         return None
     norm_a, norm_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     cross = a.T @ b / (norm_a * norm_b)
     singular = np.linalg.svd(cross, compute_uv=False)
     best, other = float(singular.sum()), float(singular.sum() - 2 * singular[-1])
     proper, mirrored = (best, other) if np.linalg.det(cross) > 0 else (other, best)
+    if width_b[-1] <= _THIN * width_b[0]:  # a cloud in a plane has no hand, but may be one that was squeezed
+        proper = mirrored = best
     linear, anisotropy = np.nan, np.nan
     if len(a) >= _MIN_AFFINE:
         best_map = np.linalg.lstsq(a, b, rcond=None)[0]
@@ -250,8 +252,8 @@ def _mirrored(reference: int, fits: dict[int, _Fit], names: Sequence[object]) ->
         f"leaves {phrases.number(worst.mirrored * worst.size_um)} µm, "
         f"the best rotation {phrases.number(worst.proper * worst.size_um)} µm",
         "right-handed positions, so that embryos differ by a proper rotation",
-        "read the mirrored file with one axis flipped back (--key flip_axis=z, config read.keys.flip_axis); if the body is "
-        "truly inverted (situs inversus), give its cells the names of their mirror images",
+        "read the mirrored file with one axis flipped back (--key flip_axis=z, config read.keys.flip_axis); if the "
+        "body is truly inverted (situs inversus), give its cells the names of their mirror images",
     )
 
 
@@ -275,8 +277,8 @@ def _stretched(reference: int, fits: dict[int, _Fit], names: Sequence[object]) -
     if skew:
         most = max(fits[e].anisotropy for e in skew)
         yield Problem(
-            f"non-rigid frames: {phrases.few(names[e] for e in stretched)} stretched up to {phrases.number(most)} times "
-            "more along one axis than along another, against embryos with the same cells",
+            f"non-rigid frames: {phrases.few(names[e] for e in stretched)} stretched up to {phrases.number(most)} "
+            "times more along one axis than along another, against embryos with the same cells",
             "axes in one unit",
             "read pixels and planes with their own sizes (--space-unit px --key pixel_um=... --key z_um=...)",
         )

@@ -91,24 +91,32 @@ def _flat(x: Float[np.ndarray, "cells dims"], slot: str) -> Iterator[Problem]:
 
 
 def scale(
-    x: Float[np.ndarray, "cells dims"], embryos: Int[np.ndarray, " cells"], names: Sequence[object], slot: str
+    x: Float[np.ndarray, "cells dims"],
+    embryos: Int[np.ndarray, " cells"],
+    times: Int[np.ndarray, " cells"],
+    names: Sequence[object],
+    slot: str,
 ) -> Iterator[Problem]:
     """Yield embryos whose extent is not that of an embryo in µm, with the unit that would make it one.
+
+    The extent is that of the cells seen at one time; a single cell has none.
 
     Parameters
     ----------
     x
         Positions, µm by their own account.
     embryos
-        Row of `names` for each cell.
+        Row of `names` for each cell, -1 where unknown.
+    times
+        Number of each cell's time point.
     names
         Names of the embryos.
     slot
         What the positions are called, for the text.
     """
     whole = np.isfinite(x).all(axis=1) & (embryos >= 0)
-    grouped = pd.DataFrame(x[whole]).groupby(embryos[whole])
-    extent = (grouped.max() - grouped.min()).max(axis=1)[grouped.size() > 1]
+    grouped = pd.DataFrame(x[whole]).groupby([embryos[whole], times[whole]])
+    extent = (grouped.max() - grouped.min()).max(axis=1)[grouped.size() > 1].groupby(level=0).max()
     odd = extent[(extent > 0) & ((extent < SMALLEST_UM) | (extent > LARGEST_UM))]
     if not len(odd):
         return
