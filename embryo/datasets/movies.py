@@ -149,27 +149,29 @@ def _read(path: Path, microscope: Microscope) -> Movie:
         raise SchemaError(Problem(found, f"columns {', '.join(_NEEDED)}", cure), subject=path.name)
     numeric = raw.reindex(columns=["time", "x", "y", "z", _REPORTER]).apply(pd.to_numeric, errors="coerce")
     values = numeric.to_numpy(dtype=np.float64)
-    name = raw["cell"].astype("string").str.strip()
-    usable = (
-        np.isfinite(values[:, :4]).all(axis=1) & name.notna().to_numpy() & (name != "").fillna(value=False).to_numpy()
-    )
+    first, names = pd.factorize(raw["cell"])  # names are worked on once each, not once per row
+    known = pd.Index(names).astype(str).str.strip()
+    usable = np.isfinite(values[:, :4]).all(axis=1) & (first >= 0)
+    usable[usable] = known.to_numpy()[first[usable]] != ""
     if usable.mean() < 1 - _LOST:
         found = f"{(~usable).sum()} of {len(raw)} rows without a cell name, a frame or a finite position"
         cure = "check the columns cell, time, x, y, z of this file"
         raise SchemaError(Problem(found, "numbers in nearly every row", cure), subject=path.name)
     dropped = {"rows without name, frame or position": int((~usable).sum())}
-    return _movie(path.stem, name[usable].astype(str), values[usable], dropped, microscope)
+    return _movie(path.stem, known.take(first[usable]), values[usable], dropped, microscope)
 
 
-def _movie(embryo: str, name: pd.Series, values: np.ndarray, dropped: dict[str, int], microscope: Microscope) -> Movie:
-    rows = pd.DataFrame(values, columns=["frame", "x", "y", "z", "level"]).assign(cell=name.to_numpy())
-    same = rows.duplicated(["cell", "frame", "x", "y", "z"])
-    bodies = rows.cell.map({c: lineage.polar(c) for c in rows.cell.unique()}).to_numpy(dtype=bool)
-    rows = rows[~(same | bodies)].reset_index(drop=True)
-    again = rows.groupby(["cell", "frame"]).cumcount().to_numpy()
+def _movie(embryo: str, name: pd.Index, values: np.ndarray, dropped: dict[str, int], microscope: Microscope) -> Movie:
+    code, cells = pd.factorize(name, sort=True)
+    bodies = np.array([lineage.polar(c) for c in cells], dtype=bool)[code]
+    rows = pd.DataFrame(values, columns=["frame", "x", "y", "z", "level"]).assign(code=code)
+    same = rows.duplicated(["code", "frame", "x", "y", "z"]).to_numpy()
+    kept = ~(same | bodies)
+    rows, name = rows[kept].reset_index(drop=True), name[kept]
+    again = rows.groupby(["code", "frame"]).cumcount().to_numpy()
     if again.any():
-        rows.loc[again > 0, "cell"] += "#" + pd.Series(again[again > 0] + 1, index=rows.index[again > 0]).astype(str)
-    code, cells = pd.factorize(rows.cell, sort=True)
+        name = pd.Index(np.where(again > 0, name + "#" + (again + 1).astype(str), name))
+    code, cells = pd.factorize(name, sort=True)
     level = rows.level.to_numpy()
     return Movie(
         name=embryo,
