@@ -139,12 +139,12 @@ def test_observations_at_nearly_the_same_time_are_paired(tracked):
 
 
 def test_names_that_mean_other_cells_are_not_trusted(body, posed, degrees):
-    adata = posed(body(900, 1), body(800, 2))
+    adata = posed(body(600, 1), body(500, 2))
     rng = np.random.default_rng(3)
-    adata.obs["cell"] = np.concatenate([rng.permutation(900), rng.permutation(800)]).astype(str)
+    adata.obs["cell"] = np.concatenate([rng.permutation(600), rng.permutation(500)]).astype(str)
     result = aligned(adata)
     assert result.uns["embryo"]["residuals"]["e1"]["method"] == "expression"
-    np.testing.assert_array_less(off(result, degrees), 5)
+    assert off(result, degrees) < 6
 
 
 def off(result, degrees):
