@@ -18,7 +18,7 @@ from embryo.render.palette import CATEGORIES
 from embryo.render.panel import RenderError
 
 _COLUMNS = ("metric", "value", "model", "time_h")
-_PLOT = (4.2, 2.9)  # width and height of one plot, inches
+_PLOT = (3.6, 2.6)  # width and height of one plot, inches
 _FEW = 25  # up to this many times every one is marked
 
 
@@ -65,7 +65,7 @@ def curves(
     columns = min(columns, len(metrics))
     rows = -(-len(metrics) // columns)
     size = (max(_PLOT[0] * columns, 6.0), _PLOT[1] * rows + 0.6)
-    figure = Figure(figsize=size, dpi=1.5 * DPI, layout="constrained", facecolor="white")
+    figure = Figure(figsize=size, dpi=1.75 * DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, metric in zip(grid.flat, metrics, strict=False):
