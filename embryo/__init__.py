@@ -11,10 +11,11 @@ The words in the order of the data's way; each is imported when it is first used
     field = eb.fit.flow(adata, couplings)           # law of motion
     control = eb.simulate.forward(field, start, times_h)
     edited = eb.simulate.forward(eb.perturb.apply(field, edits), start, times_h)
-    table = eb.measure.difference(control, edited)  # numbers with units
-    eb.render.picture(control, "control.png")
+    fate = eb.measure.fates(z, labels)              # reads fates off embeddings
+    table = eb.measure.difference([control], [edited], fate=fate)  # numbers with units
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
         render,
         simulate,
     )
+
+# Threads of a numeric library that spin while they wait slow each other down tenfold on a busy machine; this must be
+# said before the library is loaded, and a user's own setting wins.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

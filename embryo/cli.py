@@ -125,8 +125,7 @@ def _read(file: Path, key: list[str] | None, time_unit: str | None, space_unit: 
     from embryo import read  # noqa: PLC0415
 
     keys = dict(k.partition("=")[::2] for k in key or ())
-    units = {"time_unit": time_unit, "space_unit": space_unit}
-    return read.auto(file, read.Keys(**keys, **{k: v for k, v in units.items() if v}))
+    return read.auto(file, read.Keys.of({**keys, "time_unit": time_unit, "space_unit": space_unit}))
 
 
 @contextmanager

@@ -36,8 +36,8 @@ class Read(Section):
 class Split(Section):
     """Which embryos are kept out of every fit, and from when they are rolled forward."""
 
-    hold_out: int | list[str] = Field(1, description="number of embryos (the last by name) or their names")
-    start_h: float | None = Field(None, description="start of the roll-out; the first common time by default")
+    hold_out: int | list[str] = Field(3, description="number of embryos (the last by name) or their names")
+    start_h: float | None = Field(None, description="start of the roll-out; the first time by default")
     end_h: float | None = Field(None, description="end of the roll-out; the last common time by default")
 
 
@@ -68,7 +68,7 @@ class Couple(Section):
 class Fit(Section):
     """Flow matching; see `embryo.fit.Training`."""
 
-    steps: int = Field(1500, ge=1)
+    steps: int = Field(1000, ge=1)
     batch: int = Field(512, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     ema: float = Field(0.995, ge=0, lt=1)
@@ -103,7 +103,9 @@ class Measure(Section):
 
     horizons_h: list[float] = Field(default_factory=lambda: [0.25, 0.5, 1.0])
     neighbours: int = Field(15, ge=1)
-    max_cells: int = Field(2000, ge=10, description="cells per population in energy distances")
+    max_cells: int = Field(1000, ge=10, description="cells per population in energy distances")
+    read_out_cells: int = Field(5000, ge=10, description="training cells that fates are read off")
+    repeats: int = Field(5, ge=0, description="measured wild-type embryos whose spread stands beside an effect")
 
 
 class Render(Section):

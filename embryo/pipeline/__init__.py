@@ -22,7 +22,7 @@ from embryo.pipeline.rollouts import Tick
 __all__ = ["RunFolder", "run", "show"]
 
 Work = tuple[list[str], str]
-_CELLS = "cells.h5ad"
+_GENES, _CELLS = "genes.h5ad", "cells.h5ad"
 
 
 def run(
@@ -81,7 +81,13 @@ class _Job:
         self.run, self.tick = folder, tick
 
     @cached_property
+    def genes(self) -> AnnData:
+        """All cells with their genes, as read."""
+        return ad.read_h5ad(self.run.path / _GENES)
+
+    @cached_property
     def cells(self) -> AnnData:
+        """All cells with what the later stages need: obs, embedding, panel, positions, and no genes."""
         return ad.read_h5ad(self.run.path / _CELLS)
 
     @cached_property
@@ -111,31 +117,29 @@ class _Job:
             ("report", c.name, lambda: page.report(run, self.cells)),
         ]
 
-    def _keep(self, adata: AnnData) -> None:
-        with store.atomic(self.run.path / _CELLS) as partial:
-            adata.write_h5ad(partial)
-        self.cells = adata
+    def _keep(self, adata: AnnData, name: str) -> str:
+        with store.atomic(self.run.path / name) as partial:
+            adata.write_h5ad(partial, compression="gzip", compression_opts=1)
+        return name
 
     def _read(self) -> Work:
-        adata = cells.load(self.run.config)
-        self._keep(adata)
+        adata = self.genes = cells.load(self.run.config)
+        self._keep(adata, _GENES)
         meta = adata.uns.get(schema.META, {})
         self.run.sign({str(meta.get("dataset", "file")): str(meta.get("digest", "not a registered dataset"))})
         parts = ", ".join(f"{len(cells.embryos(adata, p))} {p}" for p in (cells.TRAIN, cells.HELD_OUT, cells.EDITED))
-        return [
-            _CELLS
-        ], f"{adata.n_obs:,} cells, {adata.n_vars:,} genes, {adata.obs[schema.TIME].nunique()} times; embryos: {parts}"
+        times = adata.obs[schema.TIME].nunique()
+        return [_GENES], f"{adata.n_obs:,} cells, {adata.n_vars:,} genes, {times} times; embryos: {parts}"
 
     def _embed(self) -> Work:
-        summary = cells.embed_all(self.cells, self.run.config, self.run.path / "encoder.safetensors")
-        self._keep(self.cells)
+        summary = cells.embed_all(self.genes, self.run.config, self.run.path / "encoder.safetensors")
+        self.cells = cells.without_genes(self.genes)
         fitted = [] if self.run.config.embed.encoder == "precomputed" else ["encoder.safetensors"]
-        return [_CELLS, *fitted], summary
+        return [self._keep(self.cells, _CELLS), *fitted], summary
 
     def _reconstruct(self) -> Work:
         summary = cells.align(self.cells, self.run.config)
-        self._keep(self.cells)
-        return [_CELLS], summary
+        return [self._keep(self.cells, _CELLS)], summary
 
     def _roll(self, arm: str) -> Work:
         edits = self.run.config.perturb.records() if arm == rollouts.EDITED else ()

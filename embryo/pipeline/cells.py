@@ -16,6 +16,7 @@ from embryo.core.schema import Needs
 
 SPLIT = "split"  # obs: which part an embryo plays
 TRAIN, HELD_OUT, EDITED = "train", "held-out", "edited"
+_DEMO_TIMES_H = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0)  # from when there is a pattern to see
 _OTHER_EMBRYOS = 1_000_003  # seeds of edited embryos are not those of wild-type ones
 
 
@@ -47,8 +48,7 @@ def load(config: Config) -> AnnData:
 def _source(config: Config) -> AnnData:
     r = config.read
     if r.path is not None:
-        keys = read.Keys(**r.keys, **{k: v for k, v in (("time_unit", r.time_unit), ("space_unit", r.space_unit)) if v})
-        return read.auto(r.path, keys)
+        return read.auto(r.path, read.Keys.of({**r.keys, "time_unit": r.time_unit, "space_unit": r.space_unit}))
     if r.dataset == "synthetic":
         return _synthetic(config)
     if r.dataset is None:
@@ -64,7 +64,7 @@ def _synthetic(config: Config) -> AnnData:
     """Return wild-type embryos and, with other seeds, embryos that truly carry the edits: truth, never fitted on."""
     from embryo.datasets import synthetic  # noqa: PLC0415  only this source needs it
 
-    params = {"n_embryos": 6, "n_edited": 2, **config.read.params}
+    params = {"n_embryos": 6, "n_edited": 3, "times_h": _DEMO_TIMES_H, **config.read.params}
     n_edited, edits = params.pop("n_edited"), config.perturb.records()
     dials = synthetic.Measurement(**params.pop("measurement", {}))
     wild = synthetic.generate(seed=config.seed, measurement=dials, **params)
@@ -132,6 +132,12 @@ def embed_all(adata: AnnData, config: Config, path: Path) -> str:
     genes = panel(train, config)
     embed.panel(adata, genes)
     return f"{what}; panel of {len(genes)} genes"
+
+
+def without_genes(adata: AnnData) -> AnnData:
+    """Return the cells with all that is said about them, but without their expression matrix."""
+    kept = {key: adata.obsm[key] for key in adata.obsm}
+    return AnnData(obs=adata.obs.copy(), obsm=kept, uns={**adata.uns, "n_genes": adata.n_vars})
 
 
 def panel(train: AnnData, config: Config) -> list[str]:

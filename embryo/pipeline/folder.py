@@ -5,7 +5,8 @@
     runs/demo/
         run.json           stages done, their fingerprints, seconds and summaries; provenance
         config.yaml        the resolved config
-        cells.h5ad         all cells: embedding, panel, aligned positions, split
+        genes.h5ad         all cells with their genes, as read, in µm and hours
+        cells.h5ad         the same cells without genes: embedding, panel, aligned positions, split
         encoder.safetensors
         couplings/  fields/  trajectories/
         tables/*.csv       pictures/*.png    film.mp4

@@ -99,7 +99,7 @@ def card(run: RunFolder, adata: AnnData) -> list[render.Card]:
     """Return the data card: what the registry says, and what the data themselves say."""
     meta: dict[str, Any] = adata.uns.get(schema.META, {})
     parts = {part: cells.embryos(adata, part) for part in (cells.TRAIN, cells.HELD_OUT, cells.EDITED)}
-    lines = [f"{adata.n_obs:,} cells at {adata.obs[schema.TIME].nunique()} times, {adata.n_vars:,} genes."]
+    lines = [f"{adata.n_obs:,} cells at {adata.obs[schema.TIME].nunique()} times, {int(adata.uns['n_genes']):,} genes."]
     lines += [
         f"{part}: {len(names)} embryos ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})."
         for part, names in parts.items()

@@ -15,6 +15,7 @@ from embryo.evaluate.edits import truth_embryos
 from embryo.evaluate.population import at_time
 from embryo.pipeline import cells, rollouts
 from embryo.pipeline.folder import RunFolder
+from embryo.render.moments import Colour
 
 TABLES = {
     "positions": "Where each cell of the held-out embryos is, µm from the truth",
@@ -34,9 +35,11 @@ def fates(run: RunFolder, adata: AnnData) -> measure.FateClassifier:
     )
     embryo = adata.obs[schema.EMBRYO].astype(str).to_numpy()
     z = np.asarray(adata.obsm[schema.EMBED], dtype=float)
+    m = run.config.measure
     return measure.fates(
-        z[train], labels[train], neighbours=run.config.measure.neighbours, groups=embryo[train], seed=run.config.seed
-    )
+        z[train], labels[train], neighbours=m.neighbours, groups=embryo[train], max_cells=m.read_out_cells,
+        seed=run.config.seed,
+    )  # fmt: skip
 
 
 def measure_all(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
@@ -76,7 +79,8 @@ def _results(
         )
     embryo = control[0].embryo
     one, two = (rollouts.by_seed(found, embryo) for found in (control, edited))
-    repeats = [_by_time(adata, e) for e in [*training, *held_out]]
+    wild = np.random.default_rng(run.config.seed).permutation([*training, *held_out])[: m.repeats]
+    repeats = [_by_time(adata, str(e)) for e in sorted(wild)]
     results["difference"] = evaluate.Result(
         measure.difference(one, two, fate=fate, repeats=repeats, board=label(run), seed=run.config.seed)
     )
@@ -127,7 +131,7 @@ def render_all(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
     return outputs, f"{len(outputs)} files; control beside {name}, coloured by {what}"
 
 
-def colouring(run: RunFolder, t: Trajectory, fate: measure.FateClassifier) -> tuple[render.moments.Colour, str, str]:
+def colouring(run: RunFolder, t: Trajectory, fate: measure.FateClassifier) -> tuple[Colour, str, str]:
     """Return what colours the cells: the fate that their embedding reads as, or a panel gene."""
     if run.config.render.colour in t.panel:
         return render.gene(t, run.config.render.colour), run.config.render.colour, "log1p"
@@ -135,7 +139,7 @@ def colouring(run: RunFolder, t: Trajectory, fate: measure.FateClassifier) -> tu
 
 
 def _measured_panels(
-    run: RunFolder, adata: AnnData, control: Rollout, simulated: Sequence[render.Panel], colour: render.moments.Colour
+    run: RunFolder, adata: AnnData, control: Rollout, simulated: Sequence[render.Panel], colour: Colour
 ) -> list[render.Panel]:
     """Return the measured held-out embryo and one with the edit, at the end; none where either is absent."""
     carriers = truth_embryos(adata, label(run))

@@ -1,0 +1,113 @@
+"""The command line as a person meets it: in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import embryo
+from embryo.core import store
+
+TINY = """
+name: tiny
+seeds: 2
+read: {params: {n_embryos: 3, n_edited: 1, times_h: [4.0, 6.0, 8.0], measurement: {n_genes: 40}}}
+split: {hold_out: 1}
+embed: {dims: 5}
+couple: {max_cells: 200}
+fit: {steps: 20, width: 16}
+simulate: {step_h: 1.0, save_every_h: 2.0, max_cells: 300}
+measure: {max_cells: 200}
+render: {film: false}
+"""
+
+
+def call(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "EMBRYO_GL": "off", "COLUMNS": "400", **environment}
+    return subprocess.run(
+        [sys.executable, "-m", "embryo.cli", *words], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "tiny.yaml").write_text(TINY)
+    done = call("run", "tiny.yaml", "--out", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_run_leaves_a_page_tables_pictures_and_says_so(tiny: Path) -> None:
+    run = tiny / "run"
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for words in ("no change", "half against half of the truth", "measured wild type", "Tier C", "knockout tail"):
+        assert words in page
+    assert (run / "pictures/embryos.png").stat().st_size > 10_000
+    table = store.read_table(run / "tables/edits.csv")
+    assert {"ours", "floor", "ceiling"} <= set(table["role"])
+    shown = call("show", "run", cwd=tiny)
+    assert shown.returncode == 0
+    assert "perturb" in shown.stdout
+    assert "floor" in shown.stdout or "not better than" in shown.stdout
+
+
+def test_running_again_does_nothing_and_a_changed_edit_redoes_only_what_depends_on_it(tiny: Path) -> None:
+    before = store.read_json(tiny / "run/run.json")["stages"]
+    again = call("run", "tiny.yaml", "--out", "run", cwd=tiny)
+    assert again.returncode == 0, again.stderr
+    assert store.read_json(tiny / "run/run.json")["stages"] == before
+    other = call("run", "tiny.yaml", "--out", "run", "--set", "render.fps=9", cwd=tiny)
+    assert other.returncode == 0, other.stderr
+    after = store.read_json(tiny / "run/run.json")["stages"]
+    changed = {name for name in after if after[name]["fingerprint"] != before[name]["fingerprint"]}
+    assert changed == {"render", "report"}
+    fits = [name for name in after if name.startswith("fit")]
+    assert [after[name] for name in fits] == [before[name] for name in fits]
+
+
+def test_help_and_version_are_quick_and_quiet(tmp_path: Path) -> None:
+    assert embryo.__version__ in call("version", cwd=tmp_path).stdout
+    text = call("--help", cwd=tmp_path).stdout
+    for command in ("run", "show", "check", "convert", "data"):
+        assert command in text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("run", "nowhere.yaml"), "no file 'nowhere.yaml'"),
+        (("run", "--set", "fit.stepz=3"), "unknown key 'fit.stepz'"),
+        (("run", "--set", "perturb.edits=[{gene: nope}]", "--set", "read.dataset=nosuch"), "nosuch"),
+        (("show", "."), "run folder"),
+        (("check", "nowhere.h5ad"), "nowhere.h5ad"),
+        (("data", "card", "nosuch"), "nosuch"),
+        (("data", "fetch", "celegans-epic", "--mirror", "nowhere"), "nowhere"),
+        (("check", "empty.csv"), "empty"),
+        (("check", "words.h5ad"), "words.h5ad"),
+        (("convert", "words.h5ad", "--out", "new.h5ad"), "words.h5ad"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_bad_input_is_told_without_a_traceback(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "words.h5ad").write_text("not an h5ad")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    done = call(*words, cwd=tmp_path, EMBRYO_DATA_DIR=str(tmp_path / "cache"))
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout + done.stderr
+    assert says in done.stderr
+    assert "expected" in done.stderr
+    left = sorted(p.name for p in tmp_path.iterdir() if p.name not in ("cache", "runs"))
+    assert left == before
+
+
+def test_a_folder_that_holds_something_else_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("do not touch")
+    done = call("run", "--out", "mine", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "run.json" in done.stderr
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
