@@ -58,6 +58,8 @@ def convert(adata: AnnData, keys: Keys, *, needs: Needs, subject: str) -> AnnDat
     work.problems += expression.values(adata, keys, work.meta)
     work.problems += expression.genes(adata, keys)
     work.write_meta()
+    _storable(adata.obs)
+    _storable(adata.var)
     found = [*work.problems, *schema.check(adata, needs)]
     if found:
         raise SchemaError(*found, subject=subject)
@@ -274,6 +276,16 @@ class _Work:
         self.meta["time_unit"] = "h"
         if column:
             self.sources |= {"time": column, "time_unit": unit}
+
+
+def _storable(frame: pd.DataFrame) -> None:
+    """Turn columns of mixed or missing text into categories: no format holds them as they are."""
+    for name in frame.columns[frame.dtypes == object]:
+        frame[name] = frame[name].infer_objects()
+        kind = pd.api.types.infer_dtype(frame[name], skipna=False)
+        if kind not in ("string", "categorical"):
+            missing = frame[name].isna()
+            frame[name] = pd.Categorical(frame[name].map(str).where(~missing, None))
 
 
 def _words(column: pd.Series) -> pd.Categorical:

@@ -105,7 +105,7 @@ def load(path: Path) -> pd.DataFrame:
             message = "binary data"
             raise ValueError(message)
         separator = max(",\t;", key=header.count) if re.search(r"[,\t;]", header) else r"\s+"
-        frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", low_memory=False)
+        frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", low_memory=False, float_precision="round_trip")
     except pd.errors.EmptyDataError as error:
         raise StoreError(Problem("an empty file", expected, cure), subject=path.name) from error
     except (pd.errors.ParserError, UnicodeDecodeError, csv.Error, OSError, ValueError) as error:

@@ -239,3 +239,22 @@ def words(adata: AnnData) -> None:
 
 def stages(adata: AnnData) -> None:
     adata.obs["time"] = np.where(adata.obs["time"] < 7, "E6.5", np.where(adata.obs["time"] < 9, "E7.0", "E7.5"))
+
+
+def same(a: AnnData, b: AnnData, *, rtol: float = 0.0) -> None:
+    """Two AnnData hold the same, to the last bit unless `rtol` is given; what was read from where aside."""
+    pd.testing.assert_frame_equal(a.obs, b.obs, check_exact=not rtol, rtol=rtol, check_column_type=False)
+    pd.testing.assert_frame_equal(a.var, b.var)
+    for left, right in [(a.X, b.X), *((a.layers[k], b.layers[k]) for k in a.layers)]:
+        np.testing.assert_array_equal(dense(left), dense(right))
+        assert sparse.issparse(left) == sparse.issparse(right)
+    assert set(a.layers) == set(b.layers)
+    assert set(a.obsm) == set(b.obsm)
+    for slot in a.obsm:
+        np.testing.assert_allclose(a.obsm[slot], b.obsm[slot], rtol=rtol, atol=0)
+    notes = [{k: v for k, v in x.uns["embryo"].items() if k != "read"} for x in (a, b)]
+    assert notes[0] == notes[1]
+
+
+def dense(matrix: Any) -> np.ndarray:
+    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
