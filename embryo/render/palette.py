@@ -136,10 +136,10 @@ def _hex(colour: str) -> Float[np.ndarray, " 3"]:
     return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
 
 
-def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key by which "stage 2" comes before "stage 10"."""
+def _natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """Sort key by which "stage 2" comes before "stage 10", and "0" differs from "00"."""
     runs = re.findall(r"\d+|\D+", name)
-    return tuple((0, int(run), "") if run.isdecimal() else (1, 0, run) for run in runs)
+    return tuple((0, int(run), "") if run.isdecimal() else (1, 0, run) for run in runs), name
 
 
 def _widen(old: tuple[float, float] | None, values: Float[np.ndarray, " cells"]) -> tuple[float, float]:

@@ -144,6 +144,7 @@ def _legend(figure: Any, table: pd.DataFrame, control: str, shown: tuple[str, Ma
         names.append(band)
     room = figure.get_figwidth() * 11.5  # letters of 9 pt
     fit = max(1, int(room // (max(map(len, names)) + 7)))
+    fit = len(names) if sum(len(name) + 7 for name in names) <= room else fit
     legend = figure.legend(
         marks, names, loc="outside lower center", ncols=min(fit, len(names)), frameon=False, fontsize=9
     )

@@ -52,6 +52,10 @@ def test_colours_depend_on_the_set_of_names_only(names, random):
     assert rare == ()
 
 
+def test_names_of_the_same_number_keep_their_order():
+    assert assign({"00": 1, "0": 1}, {}) == assign({"0": 1, "00": 1}, {})
+
+
 def test_a_given_palette_is_kept_and_its_colours_are_not_used_twice():
     colours, _ = assign({"a": 1, "b": 1, "c": 1}, {"b": CATEGORIES[0].upper()})
     assert colours["b"] == CATEGORIES[0].upper()
