@@ -50,6 +50,10 @@ class Cloud:
 def register(source: Cloud, target: Cloud) -> Fit:
     """Return the proper rigid motion that carries `source` onto `target` by space and expression.
 
+    Where neither shape nor expression tells one side from another (a round body with expression along one axis only)
+    the turn is arbitrary; a residual near the body's radius is the sign of it. A body of which a part is missing comes
+    out shifted, since its own centroid is.
+
     Parameters
     ----------
     source, target
