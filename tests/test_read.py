@@ -10,10 +10,12 @@ import pytest
 from anndata import AnnData
 from broken import make
 from broken.make import dense, same
+from broken.odd import odd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embryo import read
+from embryo.core import schema
 from embryo.core.errors import ConfigError, SchemaError
 from embryo.core.schema import Needs
 from embryo.read import Keys, conventions, units
@@ -314,6 +316,16 @@ def test_permuting_cells_permutes_the_result(random: Any) -> None:
     order = list(range(adata.n_obs))
     random.shuffle(order)
     same(read.adopt(adata[order].copy(), UM), read.adopt(adata, UM)[order].copy())
+
+
+@given(odd(), st.sampled_from([Keys(), UM, Keys(space_unit="px", pixel_um=1.0, z_um=1.0), Keys(counts="X", space="x")]))
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
+def test_odd_input_is_read_or_refused(adata: AnnData, keys: Keys) -> None:
+    try:
+        made = read.adopt(adata, keys, needs=ANY)
+    except SchemaError:
+        return
+    assert schema.check(made, ANY) == []
 
 
 def test_reading_what_was_read_changes_nothing() -> None:

@@ -280,7 +280,7 @@ class _Work:
 
 def _storable(frame: pd.DataFrame) -> None:
     """Turn columns of mixed or missing text into categories: no format holds them as they are."""
-    for name in frame.columns[frame.dtypes == object]:
+    for name in frame.select_dtypes(include="object").columns:
         frame[name] = frame[name].infer_objects()
         kind = pd.api.types.infer_dtype(frame[name], skipna=False)
         if kind not in ("string", "categorical"):
