@@ -6,6 +6,14 @@ function, so that they cannot disagree (Lipman et al. 2023, eq. 10-14; Tong et a
     point = (1 - s) a + s b,    velocity = (b - a) / (t1 - t0),    time = t0 + s (t1 - t0).
 
 Growth is regressed beside it: log of the expected number of descendants over the interval's length.
+
+A roll-out leaves the paths that it was trained on, and a network is free where it saw nothing. The paths are therefore
+given width: a point displaced by e from its path has the velocity of the path and returns to it at the rate kappa,
+
+    point = (1 - s) a + s b + e,    velocity = (b - a) / (t1 - t0) - kappa e,
+
+which is the exact velocity of a point that relaxes onto the moving path (e(t) = e(0) exp(-kappa t)), so point and
+target still agree, and the fitted field draws cells back to where the data are.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,6 +46,8 @@ class Training:
         Decay of the running mean of the weights that is returned.
     weight_decay
         AdamW's.
+    width_of_paths, pull
+        Standard deviation of e in units of each coordinate's spread, and kappa in units of one over the interval.
     reads, width, depth
         See `embryo.fields.FlowNetwork`.
     seed
@@ -49,6 +59,8 @@ class Training:
     learning_rate: float = 2e-3
     ema: float = 0.995
     weight_decay: float = 1e-4
+    width_of_paths: float = 0.1
+    pull: float = 0.5
     reads: tuple[str, ...] = ("z", "g", "x")
     width: int = 128
     depth: int = 3
@@ -82,10 +94,23 @@ class Pairs:
     growth: Float[Tensor, " pairs"]
 
 
+@dataclass(frozen=True)
+class Tube:
+    """The width of paths: how far each point is displaced (parts z, g, x, nothing) and the rate of return, 1/h."""
+
+    displaced: State
+    kappa_per_h: Float[Tensor, " cells"]
+
+
 def path(
-    a: State, b: State, s: Float[Tensor, " cells"], dt_h: Float[Tensor, " cells"], growth: Float[Tensor, " cells"]
+    a: State,
+    b: State,
+    s: Float[Tensor, " cells"],
+    dt_h: Float[Tensor, " cells"],
+    growth: Float[Tensor, " cells"],
+    tube: Tube | None = None,
 ) -> tuple[State, Velocity]:
-    """Return the point at `s` on the straight path from `a` to `b` and its velocity, per hour.
+    """Return the point at `s` on (or beside) the straight path from `a` to `b` and its velocity, per hour.
 
     Parameters
     ----------
@@ -97,10 +122,16 @@ def path(
         Length of each interval, hours.
     growth
         Rate of log mass along the path, 1/h.
+    tube
+        Displacement from the path and its rate of return; none puts the point on the path.
     """
     point = State(*(_lerp(p, q, s) for p, q in zip(a.parts(), b.parts(), strict=True)))
     dz, dg, dx, _ = ((q - p) / _column(dt_h, p) for p, q in zip(a.parts(), b.parts(), strict=True))
-    return point, Velocity(dz, dg, dx, growth)
+    if tube is None:
+        return point, Velocity(dz, dg, dx, growth)
+    point = State(*(p + e for p, e in zip(point.parts(), tube.displaced.parts(), strict=True)))
+    back = tube.displaced.map(lambda e: _column(tube.kappa_per_h, e) * e)
+    return point, Velocity(dz - back.z, dg - back.g, dx - back.x, growth)
 
 
 def _column(v: Tensor, like: Tensor) -> Tensor:
@@ -199,7 +230,7 @@ def regress(data: Pairs, training: Training, *, progress: Progress | None = None
     running = float("nan")
     cumulative = data.weight.double().cumsum(0)
     for step in range(1, training.steps + 1):
-        loss = _loss(network, data, cumulative, training.batch, draws)
+        loss = _loss(network, data, cumulative, training, draws)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.trunk.parameters(), 10.0)
@@ -227,20 +258,28 @@ def _network(states: State, training: Training) -> FlowNetwork:
 
 
 def _draw(
-    data: Pairs, cumulative: Float[Tensor, " pairs"], batch: int, draws: torch.Generator
+    data: Pairs, cumulative: Float[Tensor, " pairs"], spread: State, training: Training, draws: torch.Generator
 ) -> tuple[Float[Tensor, " batch"], State, Velocity]:
-    u = torch.rand(batch, generator=draws, dtype=torch.float64) * cumulative[-1]
+    u = torch.rand(training.batch, generator=draws, dtype=torch.float64) * cumulative[-1]
     k = torch.searchsorted(cumulative, u).clamp(max=len(cumulative) - 1)
-    s = torch.rand(batch, generator=draws)
-    point, velocity = path(data.states[data.source[k]], data.states[data.target[k]], s, data.dt_h[k], data.growth[k])
-    return data.t0_h[k] + s * data.dt_h[k], point, velocity
+    s, dt_h = torch.rand(training.batch, generator=draws), data.dt_h[k]
+
+    def displace(width: Tensor) -> Tensor:
+        return training.width_of_paths * width * torch.randn(training.batch, *width.shape[1:], generator=draws)
+
+    tube = Tube(spread.map(displace), training.pull / dt_h) if training.width_of_paths > 0 else None
+    ends = (data.states[data.source[k]], data.states[data.target[k]])
+    point, velocity = path(*ends, s, dt_h, data.growth[k], tube)
+    return data.t0_h[k] + s * dt_h, point, velocity
 
 
 def _loss(
-    network: FlowNetwork, data: Pairs, cumulative: Float[Tensor, " pairs"], batch: int, draws: torch.Generator
+    network: FlowNetwork, data: Pairs, cumulative: Float[Tensor, " pairs"], training: Training, draws: torch.Generator
 ) -> Float[Tensor, ""]:
     """Mean squared error of standardised rates; each of z, g, x and growth weighs the same."""
-    t, point, velocity = _draw(data, cumulative, batch, draws)
+    z, g, x = network.spread.split(list(network.columns.values()))
+    spread = State(z[None], g[None], x[None], torch.zeros(1))
+    t, point, velocity = _draw(data, cumulative, spread, training, draws)
     error = (network.rates(t, point) - _flat(velocity) / network.rate).square().mean(0)
     heads = error.split([*network.columns.values(), 1])
     return torch.stack([head.mean() for head in heads if head.numel()]).mean()

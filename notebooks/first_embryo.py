@@ -76,9 +76,7 @@ Image(str(picture), width=900)
 # composition of fates. A first network fitted to wild type alone is not expected to win; the point is that we can tell.
 
 # %%
-truth = synthetic.generate(
-    n_embryos=1, seed=9, edits=[eb.perturb.knockout("tail")], times_h=[4.0, 16.0], params=params
-)
+truth = synthetic.generate(n_embryos=1, seed=9, edits=[eb.perturb.knockout("tail")], times_h=[4.0, 16.0], params=params)
 eb.embed.cells(truth, encoder)
 end = (truth.obs["time"] == 16.0).to_numpy()
 wild = (train & (adata.obs["time"] == 16.0)).to_numpy()

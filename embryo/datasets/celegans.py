@@ -120,7 +120,9 @@ def tracks(files: Sequence[str | Path], *, gene: Mapping[str, str] | None = None
     adata = _adata(obs, np.concatenate([x for _, x in parts]), table, known)
     notes = _notes(movies, clocks, consensus, plan, chosen)
     notes["expression_coverage"] = float(adata.obs["expression_known"].mean())
-    return contract.note(adata, organism=ORGANISM, expression=expression, assembled=bool(adata.n_vars), notes=notes)
+    contract.note(adata, organism=ORGANISM, expression=expression, assembled=bool(adata.n_vars), notes=notes)
+    adata.uns[schema.META]["named"] = True  # a name is the same cell in every embryo
+    return adata
 
 
 @dataclass(frozen=True)

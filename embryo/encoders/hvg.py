@@ -169,7 +169,7 @@ def _moments(values: normalise.Matrix) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _dispersions(values: normalise.Matrix) -> np.ndarray:
-    from scanpy.preprocessing import highly_variable_genes  # type: ignore[import-untyped]  # noqa: PLC0415  heavy
+    from scanpy.preprocessing import highly_variable_genes  # noqa: PLC0415  heavy
 
     bins = _BINS if values.shape[1] >= _BINNED else 1
     matrix = sparse.csr_matrix(values) if isinstance(values, sparse.csr_array) else values

@@ -69,7 +69,8 @@ def edits(  # noqa: PLR0913  two of them are sizes
             recovery.add(model, role, split, name, 1 - _fate_distance(boards, population, truth) / effect)
         boards.ceiling(split, name, truth)
     result = boards.result()
-    return Result(pd.concat([table.table(recovery.rows()), result.table], ignore_index=True), (*recovery.sentences(), *result.sentences))
+    rows = pd.concat([table.table(recovery.rows()), result.table], ignore_index=True)
+    return Result(rows, (*recovery.sentences(), *result.sentences))
 
 
 def truth_embryos(adata: AnnData, label: str) -> list[str]:

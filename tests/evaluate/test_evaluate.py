@@ -26,7 +26,7 @@ def tracked(jitter: float = 0.0) -> ad.AnnData:
             rows.append((embryo, 0.0, cell, "", x0))
             at = x0 + step + (jitter * rng.normal(size=3) if embryo != "held" else 0)
             if cell == "B":
-                rows += [(embryo, 1.0, f"B{d}", "B", at + [0, s, 0]) for d, s in (("a", 2), ("p", -2))]
+                rows += [(embryo, 1.0, f"B{d}", "B", at + np.array([0, s, 0])) for d, s in (("a", 2), ("p", -2))]
             else:
                 rows.append((embryo, 1.0, cell, "", at))
     adata = ad.AnnData(np.zeros((len(rows), 1), np.float32))
@@ -41,7 +41,9 @@ def rollout(adata: ad.AnnData, step: np.ndarray, embryo: str = "held", seed: int
     rows = np.flatnonzero((adata.obs[schema.EMBRYO] == embryo) & (adata.obs[schema.TIME] == 0))
     x0 = torch.as_tensor(np.asarray(adata.obsm[schema.ALIGNED])[rows], dtype=torch.float32)
     none = torch.zeros(len(rows), 0)
-    ends = [State(none, none, x0 + k * torch.as_tensor(step, dtype=torch.float32), torch.zeros(len(rows))) for k in (0, 1)]
+    ends = [
+        State(none, none, x0 + k * torch.as_tensor(step, dtype=torch.float32), torch.zeros(len(rows))) for k in (0, 1)
+    ]
     return Rollout(embryo, seed, rows, Trajectory.of(torch.tensor([0.0, 1.0]), ends, panel=(), frame=Frame()))
 
 
@@ -105,11 +107,15 @@ def populated(edited_shift: float = 3.0) -> tuple[ad.AnnData, measure.FateClassi
             part.obs[schema.TIME], part.obs[schema.EMBRYO], part.obs[schema.PERTURBATION] = t, embryo, label
             part.obs[schema.CELL_TYPE] = np.where(second, "b", "a")
             part.obsm[schema.EMBED] = np.c_[np.where(second, 10.0, 0.0), np.zeros(200)] + rng.normal(size=(200, 2))
-            part.obsm[schema.SPATIAL] = part.obsm[schema.ALIGNED] = rng.normal(size=(200, 3)) * 20 + (edited_shift if label else 0)
+            part.obsm[schema.SPATIAL] = part.obsm[schema.ALIGNED] = rng.normal(size=(200, 3)) * 20 + (
+                edited_shift if label else 0
+            )
             parts.append(part)
     adata = ad.concat(parts, index_unique="-", keys=[str(i) for i in range(len(parts))])
     train = adata.obs[schema.EMBRYO].isin(["wt-0", "wt-1"]).to_numpy()
-    fate = measure.fates(adata.obsm[schema.EMBED][train], adata.obs[schema.CELL_TYPE].to_numpy(str)[train], neighbours=5)
+    fate = measure.fates(
+        adata.obsm[schema.EMBED][train], adata.obs[schema.CELL_TYPE].to_numpy(str)[train], neighbours=5
+    )
     return adata, fate
 
 
@@ -118,7 +124,10 @@ def copy_of(adata: ad.AnnData, source: str, seed: int = 0) -> Rollout:
     states = []
     for t in (0.0, 1.0):
         rows = np.flatnonzero((adata.obs[schema.EMBRYO] == source) & (adata.obs[schema.TIME] == t))
-        z, x = (torch.as_tensor(np.asarray(adata.obsm[k])[rows], dtype=torch.float32) for k in (schema.EMBED, schema.ALIGNED))
+        z, x = (
+            torch.as_tensor(np.asarray(adata.obsm[k])[rows], dtype=torch.float32)
+            for k in (schema.EMBED, schema.ALIGNED)
+        )
         states.append(State(z, torch.zeros(len(rows), 0), x, torch.zeros(len(rows))))
     start = np.flatnonzero((adata.obs[schema.EMBRYO] == "wt-2") & (adata.obs[schema.TIME] == 0.0))
     return Rollout("wt-2", seed, start, Trajectory.of(torch.tensor([0.0, 1.0]), states, panel=(), frame=Frame()))
@@ -130,7 +139,12 @@ def test_populations_score_ours_floors_and_ceiling() -> None:
     table = result.table
     assert set(table["split"]) == {"t = 1 h"}
     assert set(table["role"]) == {"ours", "floor", "ceiling"}
-    metrics = {"energy distance of positions", "energy distance of states", "Bray-Curtis distance of fates", "error of cell number"}
+    metrics = {
+        "energy distance of positions",
+        "energy distance of states",
+        "Bray-Curtis distance of fates",
+        "error of cell number",
+    }
     assert set(table["metric"]) == metrics
     ours = table[table["model"] == OURS].set_index("metric")["value"]
     assert ours["Bray-Curtis distance of fates"] == 0
@@ -161,7 +175,7 @@ def test_no_carriers_no_table() -> None:
 def test_scores_average_seeds_before_embryos_and_pair_by_embryo() -> None:
     scores = Scores("board", "error", "µm")
     for embryo, offset in (("a", 0.0), ("b", 10.0), ("c", 20.0)):
-        for seed, noise in enumerate((-1.0, 1.0)):
+        for noise in (-1.0, 1.0):
             scores.add(OURS, "ours", "t", embryo, offset + noise)
         scores.add("weak", "floor", "t", embryo, offset + 5)
         scores.add("strong", "floor", "t", embryo, offset + 1 + 0.1 * len(embryo) + 0.01 * offset)

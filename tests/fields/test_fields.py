@@ -55,7 +55,9 @@ def test_units_of_the_data_do_not_matter_once_standardised() -> None:
     one.standardise(Scales(torch.zeros(9), torch.ones(9), torch.ones(10), 0.0, 2.0))
     big.standardise(Scales(torch.zeros(9), wide, torch.cat([wide, torch.ones(1)]), 0.0, 2.0))
     far = State(s.z, s.g, 1000 * s.x, s.log_mass)
-    torch.testing.assert_close(big(torch.tensor(1.0), far).dx, 1000 * one(torch.tensor(1.0), s).dx, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(
+        big(torch.tensor(1.0), far).dx, 1000 * one(torch.tensor(1.0), s).dx, rtol=1e-4, atol=1e-2
+    )
 
 
 def test_saved_and_loaded_field_is_the_same_bit_for_bit(tmp_path: Path) -> None:

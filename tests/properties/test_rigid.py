@@ -27,7 +27,13 @@ def series(seed: int = 0, cells: int = 60) -> ad.AnnData:
             part.obsm[schema.SPATIAL] = x
             parts.append(part)
     adata = ad.concat(parts, index_unique="-", keys=[str(i) for i in range(len(parts))])
-    adata.uns[schema.META] = {"time_unit": "h", "space_unit": "um", "frame": "raw", "expression": "relative", "named": True}
+    adata.uns[schema.META] = {
+        "time_unit": "h",
+        "space_unit": "um",
+        "frame": "raw",
+        "expression": "relative",
+        "named": True,
+    }
     adata.obsm[schema.EMBED] = adata.obsm[schema.PANEL] = np.asarray(adata.X)
     return adata
 
@@ -36,7 +42,9 @@ def predicted(adata: ad.AnnData) -> np.ndarray:
     """Roll embryo b forward and return its end in its own raw frame."""
     reconstruct.body_frame(adata, reference="a", until_h={"b": 0.0})
     train = np.flatnonzero(adata.obs[schema.EMBRYO] == "a")
-    field = fit.flow(adata[train], couple.series(adata[train], method="tracks"), fit.Training(steps=30, width=16, batch=64))
+    field = fit.flow(
+        adata[train], couple.series(adata[train], method="tracks"), fit.Training(steps=30, width=16, batch=64)
+    )
     rows = np.flatnonzero((adata.obs[schema.EMBRYO] == "b") & (adata.obs[schema.TIME] == 0))
     run = simulate.forward(field, fit.states(adata[rows]), [0.0, 2.0], step_h=0.25)
     return reconstruct.to_raw(run.x[-1].numpy().astype(float), reconstruct.motion(adata, "b"))

@@ -1,0 +1,92 @@
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from embryo import config
+from embryo.core import schema
+from embryo.core.errors import ConfigError
+from embryo.pipeline import cells, page, results, rollouts
+
+
+def data(edited: bool = True) -> ad.AnnData:
+    names = ["wt-0", "wt-1", "wt-2"] + ["ko-0"] * edited
+    obs = pd.DataFrame([(e, t) for e in names for t in (0.0, 1.0, 2.0)], columns=[schema.EMBRYO, schema.TIME])
+    obs[schema.PERTURBATION] = np.where(obs[schema.EMBRYO] == "ko-0", "knockout a", "")
+    obs.index = obs.index.astype(str)
+    return ad.AnnData(np.random.default_rng(0).random((len(obs), 4)).astype(np.float32), obs=obs)
+
+
+@pytest.mark.parametrize(("hold_out", "held"), [(1, ["wt-2"]), (2, ["wt-1", "wt-2"]), (["wt-0"], ["wt-0"]), (0, [])])
+def test_edited_embryos_are_never_trained_on_and_the_held_out_are_kept_apart(hold_out: object, held: list[str]) -> None:
+    adata = data()
+    adata.obs[cells.SPLIT] = cells._parts(adata, config.parse({"split": {"hold_out": hold_out}}))
+    assert cells.embryos(adata, cells.HELD_OUT) == held
+    assert cells.embryos(adata, cells.EDITED) == ["ko-0"]
+    assert cells.embryos(adata, cells.TRAIN) == sorted({"wt-0", "wt-1", "wt-2"} - set(held))
+
+
+@pytest.mark.parametrize(
+    ("hold_out", "says"),
+    [(["nobody"], "'nobody'"), (3, "3 of 3"), (["ko-0"], "'ko-0'")],
+    ids=["unknown", "all", "edited"],
+)
+def test_a_split_that_cannot_be_is_refused(hold_out: object, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        cells._parts(data(), config.parse({"split": {"hold_out": hold_out}}))
+
+
+def test_the_window_keeps_times_on_the_grid() -> None:
+    kept = cells._window(data(), config.parse({"read": {"start_h": 1, "every_h": 2}}))
+    assert set(kept.obs[schema.TIME]) == {2.0}
+
+
+def test_the_panel_holds_the_edited_genes_and_the_data_s_own_list() -> None:
+    adata = data()
+    adata.var_names = ["a", "b", "c", "d"]
+    adata.uns[schema.META] = {"circuit_genes": np.array(["c", "b"]), "expression": "relative"}
+    edits = {"perturb": {"edits": [{"gene": "d"}]}}
+    assert cells.panel(adata, config.parse(edits)) == ["c", "b", "d"]
+    assert cells.panel(adata, config.parse({**edits, "embed": {"panel": ["a"]}})) == ["a", "d"]
+    del adata.uns[schema.META]["circuit_genes"]
+    assert cells.panel(adata, config.parse(edits)) == ["a", "b", "c", "d"]
+
+
+def test_roll_outs_keep_their_start_their_end_the_grid_and_the_horizons() -> None:
+    adata = data()
+    adata.obs[cells.SPLIT] = cells._parts(adata, config.parse({"split": {"hold_out": 1}}))
+    c = config.parse({"measure": {"horizons_h": [0.3, 9]}, "simulate": {"save_every_h": 0.5}, "split": {"end_h": 1.2}})
+    assert rollouts.times_h(adata, c, "wt-2") == [0.0, 0.3, 0.5, 1.0, 1.2]
+
+
+def test_the_head_of_the_page_counts_what_was_beaten() -> None:
+    lost, won = "x, t: not better than “f” (...).", "y, t: better than “f” (...)."
+    assert "does not beat" in page.verdict({"a": [lost]})[0]
+    assert "1 of 2" in page.verdict({"a": [lost], "b": [won]})[0]
+    assert "nothing here is validated" in page.verdict({})[0]
+
+
+def test_curves_carry_the_spread_of_embryos_around_control_and_edit() -> None:
+    rows = [
+        {"role": "control", "model": "m", "metric": "cells", "value": 10.0, "low": 0.0, "high": 0.0, "time_h": 1.0},
+        {
+            "role": "repeat",
+            "model": "wild-type embryos",
+            "metric": "cells",
+            "value": 1.0,
+            "low": -2.0,
+            "high": 2.0,
+            "time_h": 1.0,
+        },
+        {
+            "role": "repeat",
+            "model": "wild-type seeds",
+            "metric": "cells",
+            "value": 1.0,
+            "low": -9.0,
+            "high": 9.0,
+            "time_h": 1.0,
+        },
+    ]
+    (row,) = results.curve_table(pd.DataFrame(rows)).to_dict("records")
+    assert (row["model"], row["low"], row["high"]) == ("control", 8.0, 12.0)

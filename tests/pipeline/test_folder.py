@@ -1,0 +1,104 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from embryo import config, pipeline
+from embryo.core.errors import StoreError
+from embryo.pipeline.folder import RunFolder, fingerprint
+
+CONFIG = config.Config(name="t")
+
+
+def write(run: RunFolder, name: str) -> tuple[list[str], str]:
+    (run.path / name).write_text("x")
+    return [name], f"wrote {name}"
+
+
+def test_a_stage_runs_once_and_again_when_its_config_or_output_is_gone(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    assert run.do("one", "f1", lambda: write(run, "a"))
+    assert not run.do("one", "f1", lambda: pytest.fail("done already"))
+    assert run.do("one", "f2", lambda: write(run, "a"))
+    (run.path / "a").unlink()
+    assert run.do("one", "f2", lambda: write(run, "a"))
+
+
+def test_an_interrupted_stage_is_not_done_and_those_before_it_are(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    run.do("one", "f", lambda: write(run, "a"))
+
+    def interrupted() -> tuple[list[str], str]:
+        (run.path / "b").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.do("two", "g", interrupted)
+    again = RunFolder.create(tmp_path / "run", CONFIG)
+    assert again.done("one", "f")
+    assert not again.done("two", "g")
+    assert again.do("two", "g", lambda: write(again, "b"))
+
+
+def test_a_redone_stage_that_fails_is_not_remembered_as_done(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    run.do("one", "old", lambda: write(run, "a"))
+    with pytest.raises(ZeroDivisionError):
+        run.do("one", "new", lambda: ([], str(1 / 0)))
+    assert not RunFolder.open(tmp_path / "run").done("one", "old")
+
+
+def test_the_fingerprint_is_of_everything_before() -> None:
+    assert fingerprint("a", {"x": 1}) == fingerprint("a", {"x": 1})
+    assert len({fingerprint("a", {"x": 1}), fingerprint("b", {"x": 1}), fingerprint("a", {"x": 2})}) == 3
+
+
+def test_a_run_can_be_opened_again_and_keeps_its_config(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", CONFIG)
+    assert RunFolder.open(tmp_path / "run").config == CONFIG
+    assert "not done: read" in pipeline.show(tmp_path / "run")
+
+
+def test_stages_of_another_config_are_forgotten(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    run.do("fit seed 9", "f", lambda: write(run, "a"))
+    run.forget_others(["read", "fit seed 0"])
+    assert not run.stages
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "run.json"),
+        ('{"format": "other"}', "another kind"),
+        ('{"format": "embryo-run", "version": 99}', "version 99"),
+    ],
+    ids=["cut", "foreign", "of the future"],
+)
+def test_folders_that_are_not_runs(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    for use in (RunFolder.open, lambda p: RunFolder.create(p, CONFIG)):
+        with pytest.raises(StoreError, match=says):
+            use(tmp_path)
+    assert (tmp_path / "run.json").read_text() == text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.json"]
+
+
+def test_missing_file_and_other_content(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"nothing at 'nowhere'"):
+        RunFolder.open(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="a file 'file'"):
+        RunFolder.create(tmp_path / "file", CONFIG)
+    (tmp_path / "thesis.txt").write_text("")
+    with pytest.raises(StoreError, match=r"a folder without run\.json"):
+        RunFolder.create(tmp_path, CONFIG)
+
+
+def test_the_manifest_is_plain_json(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    run.do("one", "f", lambda: write(run, "a"))
+    run.sign({"set": "sum"})
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["stages"]["one"]["summary"] == "wrote a"
+    assert record["provenance"]["datasets"] == {"set": "sum"}
