@@ -9,9 +9,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+import embryo
+
 app = typer.Typer(
     help="Virtual-embryo trajectory simulator: single cells over time -> altered 3D morphogenesis, floors beside it.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -22,6 +25,17 @@ out = Console()
 err = Console(stderr=True)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Print the version when asked for it."""
+    if version:
+        out.print(embryo.__version__, highlight=False)
+        raise typer.Exit
 
 
 @app.command()
@@ -111,14 +125,6 @@ def data_card(name: Annotated[str, typer.Argument(help="A name of `embryo data l
     from embryo import datasets  # noqa: PLC0415
 
     out.print(datasets.card(name), soft_wrap=True, markup=False, highlight=False)
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    import embryo  # noqa: PLC0415
-
-    out.print(embryo.__version__, highlight=False)
 
 
 def _read(file: Path, key: list[str] | None, time_unit: str | None, space_unit: str | None) -> Any:

@@ -59,8 +59,8 @@ class Training:
     learning_rate: float = 2e-3
     ema: float = 0.995
     weight_decay: float = 1e-4
-    width_of_paths: float = 0.1
-    pull: float = 0.5
+    width_of_paths: float = 0.2
+    pull: float = 1.0
     reads: tuple[str, ...] = ("z", "g", "x")
     width: int = 128
     depth: int = 3

@@ -4,11 +4,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import embryo
+from embryo import cli
 from embryo.core import store
+
+if TYPE_CHECKING:
+    from broken import Broken
 
 TINY = """
 name: tiny
@@ -69,7 +74,7 @@ def test_running_again_does_nothing_and_a_changed_edit_redoes_only_what_depends_
 
 
 def test_help_and_version_are_quick_and_quiet(tmp_path: Path) -> None:
-    assert embryo.__version__ in call("version", cwd=tmp_path).stdout
+    assert embryo.__version__ in call("--version", cwd=tmp_path).stdout
     text = call("--help", cwd=tmp_path).stdout
     for command in ("run", "show", "check", "convert", "data"):
         assert command in text
@@ -111,3 +116,20 @@ def test_a_folder_that_holds_something_else_is_not_touched(tmp_path: Path) -> No
     assert done.returncode == 1
     assert "run.json" in done.stderr
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_every_broken_file_is_told_by_check_without_a_traceback(
+    broken_file: "Broken", capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, for speed: the same `main` that the command calls."""
+    folder = broken_file.path.parent
+    before = sorted(folder.rglob("*"))
+    monkeypatch.setattr(sys, "argv", ["embryo", "check", *broken_file.argv])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    told = capsys.readouterr()
+    assert stop.value.code == 1
+    assert "Traceback" not in told.err + told.out
+    for words in broken_file.says:
+        assert words in told.err
+    assert sorted(folder.rglob("*")) == before

@@ -64,7 +64,7 @@ def name(path: Path) -> str:
 
 def run(*words: str, seconds: float = 300) -> subprocess.CompletedProcess:
     """Run a tool of this very environment; PATH is not asked."""
-    return subprocess.run(  # noqa: S603  our own words
+    return subprocess.run(
         [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False
     )
 
@@ -267,7 +267,7 @@ def kept() -> list[Path]:
     git = shutil.which("git")
     if git is not None and (ROOT / ".git").exists():
         words = [git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, check=True)  # noqa: S603  our own words
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, check=True)
         return [ROOT / line for line in done.stdout.decode().split("\0") if line]
     return [*EVERY_FILE, *chain.from_iterable(ROOT.glob(f"*.{kind}") for kind in ("md", "toml"))]
 

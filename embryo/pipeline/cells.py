@@ -1,8 +1,9 @@
 """The first three stages of a run: cells read and checked, embedded, put into one body frame."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anndata as ad
 import numpy as np
@@ -14,10 +15,34 @@ from embryo.core import schema
 from embryo.core.errors import ConfigError, Problem
 from embryo.core.schema import Needs
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 SPLIT = "split"  # obs: which part an embryo plays
 TRAIN, HELD_OUT, EDITED = "train", "held-out", "edited"
-_DEMO_TIMES_H = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0)  # from when there is a pattern to see
+_Dials = TypeVar("_Dials", bound="DataclassInstance")
 _OTHER_EMBRYOS = 1_000_003  # seeds of edited embryos are not those of wild-type ones
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What `read.params` may say of the synthetic embryos.
+
+    Parameters
+    ----------
+    n_embryos, n_edited
+        Wild-type embryos, and embryos that truly carry the run's edits.
+    times_h
+        When they are seen, hours; by default from when there is a pattern to see.
+    measurement, params
+        Dials of `embryo.datasets.synthetic.Measurement` and `Params`.
+    """
+
+    n_embryos: int = 6
+    n_edited: int = 3
+    times_h: Sequence[float] = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0)
+    measurement: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(config: Config) -> AnnData:
@@ -64,16 +89,31 @@ def _synthetic(config: Config) -> AnnData:
     """Return wild-type embryos and, with other seeds, embryos that truly carry the edits: truth, never fitted on."""
     from embryo.datasets import synthetic  # noqa: PLC0415  only this source needs it
 
-    params = {"n_embryos": 6, "n_edited": 3, "times_h": _DEMO_TIMES_H, **config.read.params}
-    n_edited, edits = params.pop("n_edited"), config.perturb.records()
-    dials = synthetic.Measurement(**params.pop("measurement", {}))
-    wild = synthetic.generate(seed=config.seed, measurement=dials, **params)
-    if not edits or not n_edited:
+    given = _dials(Demo, config.read.params, "read.params")
+    dials = _dials(synthetic.Measurement, given.measurement, "read.params.measurement")
+    params = _dials(synthetic.Params, given.params, "read.params.params")
+    common: dict[str, Any] = {"times_h": given.times_h, "params": params, "measurement": dials}
+    wild = synthetic.generate(n_embryos=given.n_embryos, seed=config.seed, **common)
+    edits = config.perturb.records()
+    if not edits or not given.n_edited:
         return wild
-    params["n_embryos"] = n_edited
-    edited = synthetic.generate(seed=config.seed + _OTHER_EMBRYOS, edits=edits, measurement=dials, **params)
+    seed = config.seed + _OTHER_EMBRYOS
+    edited = synthetic.generate(n_embryos=given.n_edited, seed=seed, edits=edits, **common)
     both: AnnData = ad.concat([wild, edited], merge="same", uns_merge="first", index_unique=None)
     return both
+
+
+def _dials(kind: type[_Dials], given: Mapping[str, Any], subject: str) -> _Dials:
+    """Return the record of this kind; unknown dials are named with the known ones."""
+    known = [f.name for f in fields(kind)]
+    problems = [
+        Problem(f"unknown dial {name!r}", f"one of: {', '.join(known)}", "remove or rename it")
+        for name in given
+        if name not in known
+    ]
+    if problems:
+        raise ConfigError(*problems, subject=subject)
+    return kind(**given)
 
 
 def _window(adata: AnnData, config: Config) -> AnnData:
