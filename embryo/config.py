@@ -74,7 +74,7 @@ class Fit(Section):
     ema: float = Field(0.995, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
     width_of_paths: float = Field(0.2, ge=0, description="displacement from the paths, share of each spread")
-    pull: float = Field(1.0, ge=0, description="rate of return to the paths, per interval")
+    pull: float = Field(0.5, ge=0, description="rate of return to the paths, per interval")
     reads: list[Literal["z", "g", "x"]] = ["z", "g", "x"]
     width: int = Field(128, ge=1)
     depth: int = Field(3, ge=1)

@@ -60,7 +60,7 @@ class Training:
     ema: float = 0.995
     weight_decay: float = 1e-4
     width_of_paths: float = 0.2
-    pull: float = 1.0
+    pull: float = 0.5
     reads: tuple[str, ...] = ("z", "g", "x")
     width: int = 128
     depth: int = 3
