@@ -25,6 +25,8 @@ from embryo.core.errors import EditError, Problem
 from embryo.core.field import Field
 from embryo.core.state import State, Velocity
 
+_RANK = {Operation.KNOCKOUT: 0, Operation.KNOCKDOWN: 0, Operation.OVEREXPRESS: 1, Operation.CLAMP: 2}
+
 
 @dataclass(frozen=True)
 class Context:
@@ -121,7 +123,7 @@ def apply(field: Field, start: State, edits: Sequence[Edit], context: Context, *
     field, start
         The wild type's law of motion and its state at `t0_h`.
     edits
-        Applied together; their order does not matter for different genes.
+        Applied together in an order of their own: fractions of production first, then additions, then clamps.
     context
         Panel, encoder response, decay, types, seed.
     t0_h
@@ -135,7 +137,8 @@ def apply(field: Field, start: State, edits: Sequence[Edit], context: Context, *
     if not edits:
         return field, start
     _check(edits, context)
-    masks = torch.stack([_mask(edit, i, len(start), context) for i, edit in enumerate(edits)]).to(start.g.device)
+    edits = sorted(edits, key=lambda edit: _RANK[edit.operation])
+    masks = torch.stack([_mask(edit, len(start), context) for edit in edits]).to(start.g.device)
     g = start.g.clone()
     for edit, mask in zip(edits, masks, strict=True):
         if edit.active(t0_h) and not edit.keep_pool:
@@ -157,9 +160,9 @@ def _initial(edit: Edit, level: Float[Tensor, " cells"]) -> Float[Tensor, " cell
             return torch.full_like(level, edit.dose)
 
 
-def _mask(edit: Edit, index: int, cells: int, context: Context) -> Bool[Tensor, " cells"]:
-    rng = np.random.default_rng([context.seed, index])
-    mask = rng.random(cells) < edit.fraction
+def _mask(edit: Edit, cells: int, context: Context) -> Bool[Tensor, " cells"]:
+    """Cells that carry an edit; all edits share one lot per cell, as in a chimera."""
+    mask = np.random.default_rng(context.seed).random(cells) < edit.fraction
     if edit.cell_type is not None and context.cell_types is not None:
         mask &= np.asarray(context.cell_types) == edit.cell_type
     return torch.from_numpy(mask)

@@ -130,8 +130,9 @@ def test_a_switch_between_kept_times_and_off_the_step_is_met_exactly() -> None:
     torch.testing.assert_close(end, before * np.exp(-LAM * 0.63), rtol=1e-5, atol=0.0)
 
 
-def test_order_of_a_double_edit_is_irrelevant() -> None:
-    edits = (perturb.knockout("a"), Edit("b", Operation.KNOCKDOWN, 0.5))
+@pytest.mark.parametrize("gene", ["a", "b"], ids=["same gene", "two genes"])
+def test_order_of_a_double_edit_is_irrelevant(gene: str) -> None:
+    edits = (Edit("a", Operation.OVEREXPRESS, 1.0, fraction=0.7), Edit(gene, Operation.KNOCKDOWN, 0.5, fraction=0.4))
     _, one = roll(edits)
     _, two = roll(edits[::-1])
     assert torch.equal(one.g, two.g)
