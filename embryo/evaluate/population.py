@@ -13,6 +13,7 @@ from embryo.core.state import State
 from embryo.evaluate.result import OURS, Result, Rollout, Scores
 
 BOARD = "held-out embryo"
+SAME_TIME_H = 0.05  # three minutes: an observation this near to a time was made at it
 
 
 @dataclass(frozen=True)

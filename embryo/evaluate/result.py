@@ -76,25 +76,26 @@ class Scores:
         return {e: float(np.mean(v)) for e, v in scores.get(split, {}).items()}
 
     def rows(self) -> list[dict[str, object]]:
-        """Return one row per model and split, floors sorted as they were added."""
-        out: list[dict[str, object]] = []
-        for (model, role), splits in self._scores.items():
-            for split, embryos in splits.items():
-                means = [float(np.mean(v)) for v in embryos.values()]
-                out.append(
-                    table.row(
-                        board=self.board,
-                        split=split,
-                        model=model,
-                        role=role,
-                        metric=self.metric,
-                        unit=self.unit,
-                        values=means,
-                    )
-                    | {"n_seeds": max(map(len, embryos.values())) if role == "ours" else 1}
-                    | {"n_embryos": len(embryos), "seed_sd": _seed_spread(embryos) if role == "ours" else np.nan}
-                )
-        return out
+        """Return one row per split and model: what belongs together stands together, in the order it was added."""
+        splits = dict.fromkeys(split for scored in self._scores.values() for split in scored)
+        return [
+            self._row(model, role, split, scored[split])
+            for split in splits
+            for (model, role), scored in self._scores.items()
+            if split in scored
+        ]
+
+    def _row(
+        self, model: str, role: table.Role, split: str, embryos: Mapping[str, Sequence[float]]
+    ) -> dict[str, object]:
+        ours = role == "ours"
+        kind = {"board": self.board, "split": split, "metric": self.metric, "unit": self.unit}
+        means = [float(np.mean(v)) for v in embryos.values()]
+        return table.row(**kind, model=model, role=role, values=means) | {
+            "n_seeds": max(map(len, embryos.values())) if ours else 1,
+            "n_embryos": len(embryos),
+            "seed_sd": _seed_spread(embryos) if ours else np.nan,
+        }
 
     def sentences(self) -> list[str]:
         """Say for every split how our model stands against the best floor, paired by embryo."""

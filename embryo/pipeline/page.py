@@ -74,7 +74,7 @@ CAPTIONS = {
 
 
 def verdict(sentences: dict[str, Sequence[str]]) -> list[str]:
-    """Return what the result is, the sentences against floors counted and named."""
+    """Return what the result is: all comparisons with floors counted; the latest of each, and all positions, said."""
     flat = [s for part in sentences.values() for s in part]
     beaten = [s for s in flat if ": better than" in s]
     if not flat:
@@ -83,7 +83,10 @@ def verdict(sentences: dict[str, Sequence[str]]) -> list[str]:
         head = "Our model does not beat the best floor on any of the comparisons below."
     else:
         head = f"Our model beats the best floor on {len(beaten)} of {len(flat)} comparisons; on the others it does not."
-    return [head, *flat]
+    latest = {
+        (board, s.partition(",")[0]): s for board, part in sentences.items() for s in part if board != "positions"
+    }
+    return [head, *sentences.get("positions", ()), *latest.values()]
 
 
 def shown(name: str, table: pd.DataFrame) -> pd.DataFrame:

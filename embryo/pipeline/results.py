@@ -12,7 +12,7 @@ from embryo.core.state import State
 from embryo.core.trajectory import Trajectory
 from embryo.evaluate import Rollout
 from embryo.evaluate.edits import truth_embryos
-from embryo.evaluate.population import at_time
+from embryo.evaluate.population import SAME_TIME_H, at_time
 from embryo.pipeline import cells, rollouts
 from embryo.pipeline.folder import RunFolder
 from embryo.render.moments import Colour
@@ -64,25 +64,33 @@ def _results(
 ) -> dict[str, evaluate.Result]:
     m = run.config.measure
     training, held_out = (cells.embryos(adata, part) for part in (cells.TRAIN, cells.HELD_OUT))
-    near = _tolerance_h(adata)
     results = {}
     if held_out:
-        judged = times_to_judge(control[0].trajectory)
+        judged = rollouts.times_to_judge(adata, run.config)
         results["populations"] = evaluate.populations(
-            adata, control, training, judged, fate, tolerance_h=near, max_cells=m.max_cells
+            adata, control, training, judged, fate, tolerance_h=SAME_TIME_H, max_cells=m.max_cells
         )
         if schema.CELL in adata.obs and schema.SPATIAL in adata.obsm and "tracks" in run.stages["couple"]["summary"]:
-            results["positions"] = evaluate.positions(adata, control, training, m.horizons_h, tolerance_h=near)
+            results["positions"] = evaluate.positions(adata, control, training, m.horizons_h, tolerance_h=SAME_TIME_H)
     if run.config.perturb.edits:
         results["edits"] = evaluate.edits(
-            adata, edited, control, training, label(run), fate, tolerance_h=near, max_cells=m.max_cells
+            adata, edited, control, training, label(run), fate, tolerance_h=SAME_TIME_H, max_cells=m.max_cells
         )
     embryo = control[0].embryo
     one, two = (rollouts.by_seed(found, embryo) for found in (control, edited))
     wild = np.random.default_rng(run.config.seed).permutation([*training, *held_out])[: m.repeats]
     repeats = [_by_time(adata, str(e)) for e in sorted(wild)]
+    observed = [float(one[0].times_h[0]), *rollouts.times_to_judge(adata, run.config, most=4)]
     results["difference"] = evaluate.Result(
-        measure.difference(one, two, fate=fate, repeats=repeats, board=label(run), seed=run.config.seed)
+        measure.difference(
+            one,
+            two,
+            fate=fate,
+            repeats=repeats,
+            times_h=observed if held_out else None,
+            board=label(run),
+            seed=run.config.seed,
+        )  # fmt: skip
     )
     return results
 
@@ -90,18 +98,6 @@ def _results(
 def label(run: RunFolder) -> str:
     """Return the name of the run's edits, as it stands in ``obs["perturbation"]`` of embryos that carry them."""
     return " + ".join(e.label for e in run.config.perturb.records()) or "no edit"
-
-
-def times_to_judge(trajectory: Trajectory, most: int = 3) -> list[float]:
-    """Return up to `most` kept times after the start, the last among them."""
-    kept = [float(t) for t in trajectory.times_h[1:]]
-    return [kept[i] for i in sorted({int(k) for k in np.linspace(0, len(kept) - 1, most + 1).round()[1:]})]
-
-
-def _tolerance_h(adata: AnnData) -> float:
-    """Half of the closest spacing of observed times: the nearest observation is then the right one."""
-    gaps = np.diff(np.unique(adata.obs[schema.TIME].to_numpy(float)))
-    return float(gaps.min() / 2 + 1e-6)
 
 
 def _by_time(adata: AnnData, embryo: str) -> dict[float, State]:
@@ -148,7 +144,7 @@ def _measured_panels(
     for embryo, title in zip(
         [control.embryo, *carriers[:1]], ("measured wild type", f"measured {label(run)}"), strict=False
     ):
-        rows = at_time(adata, [embryo], t, _tolerance_h(adata))
+        rows = at_time(adata, [embryo], t, SAME_TIME_H)
         if len(rows):
             state = fit.states(adata[rows])
             x = state.x.numpy().astype(float)

@@ -17,7 +17,7 @@ from embryo.core.frame import BODY, Frame
 from embryo.core.state import State
 from embryo.core.trajectory import Trajectory
 from embryo.evaluate import Rollout
-from embryo.evaluate.population import at_time
+from embryo.evaluate.population import SAME_TIME_H, at_time
 from embryo.pipeline import cells
 from embryo.pipeline.folder import RunFolder
 
@@ -80,16 +80,31 @@ def fit_one(run: RunFolder, data: fit.Pairs, seed: int, tick: Tick) -> tuple[lis
     return [out], f"{f.steps} steps, loss {losses[-1]:.3f} of the targets' mean square"
 
 
+def times_to_judge(adata: AnnData, config: Config, most: int = 3) -> list[float]:
+    """Return up to `most` observed times of held-out embryos between the start and the end, evenly, the last too."""
+    seen = adata.obs.loc[(adata.obs[cells.SPLIT] == cells.HELD_OUT).to_numpy(), schema.TIME].to_numpy(float)
+    begin, end = cells.start_h(adata, config), _end_h(adata, config)
+    times = np.unique(seen[(seen > begin + SAME_TIME_H) & (seen <= end + 1e-9)])
+    chosen = np.linspace(0, len(times) - 1, most + 1).round().astype(int)[1:] if len(times) > most else slice(None)
+    return [float(t) for t in times[chosen]]
+
+
+def _end_h(adata: AnnData, config: Config) -> float:
+    if config.split.end_h is not None:
+        return config.split.end_h
+    return float(adata.obs.loc[(adata.obs[cells.SPLIT] == cells.TRAIN).to_numpy(), schema.TIME].max())
+
+
 def times_h(adata: AnnData, config: Config, embryo: str) -> list[float]:
-    """Return the times that a roll-out of `embryo` keeps: from its start on, every so often, and the horizons."""
+    """Return the times that a roll-out of `embryo` keeps: every so often, the horizons, and the times to judge."""
     own = adata.obs.loc[(adata.obs[schema.EMBRYO].astype(str) == embryo).to_numpy(), schema.TIME].to_numpy(float)
     wanted = cells.start_h(adata, config)
     start = float(own[np.abs(own - wanted).argmin()])
-    trained = adata.obs.loc[(adata.obs[cells.SPLIT] == cells.TRAIN).to_numpy(), schema.TIME]
-    end = float(config.split.end_h if config.split.end_h is not None else trained.max())
+    end = _end_h(adata, config)
     grid = np.arange(start, end, config.simulate.save_every_h)
     horizons = [start + h for h in config.measure.horizons_h if start + h <= end + 1e-9]
-    return sorted({round(float(t), 9) for t in [*grid, *horizons, end]})
+    judged = [t for most in (3, 4) for t in times_to_judge(adata, config, most) if t > start]
+    return sorted({round(float(t), 9) for t in [*grid, *horizons, *judged, end]})
 
 
 def targets(adata: AnnData) -> list[str]:
