@@ -66,6 +66,21 @@ def show(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folde
 
 
 @app.command()
+def tables(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    target: Annotated[Path, typer.Option("--out", "-o", help="Markdown page to write.")],
+) -> None:
+    """Write the tables of runs against truth, with the commit they were made at, as one page."""
+    from embryo import pipeline  # noqa: PLC0415
+    from embryo.core import store  # noqa: PLC0415
+
+    text = pipeline.tables(folders)
+    with store.atomic(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+    out.print(str(target), markup=False, highlight=False)
+
+
+@app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="h5ad, zarr, SpatialData zarr, or csv of tracks.")],
     time_unit: Annotated[str | None, typer.Option(help="h, min, day, ...")] = None,

@@ -59,6 +59,15 @@ def test_a_run_leaves_a_page_tables_pictures_and_says_so(tiny: Path) -> None:
     assert "floor" in shown.stdout or "not better than" in shown.stdout
 
 
+def test_tables_of_runs_become_one_page_with_the_commit(tiny: Path) -> None:
+    done = call("tables", "run", "--out", "results.md", cwd=tiny)
+    assert done.returncode == 0, done.stderr
+    page = (tiny / "results.md").read_text(encoding="utf-8")
+    assert "Commit" in page
+    assert "| floor |" in page
+    assert "effect recovery in fates" in page
+
+
 def test_running_again_does_nothing_and_a_changed_edit_redoes_only_what_depends_on_it(tiny: Path) -> None:
     before = store.read_json(tiny / "run/run.json")["stages"]
     again = call("run", "tiny.yaml", "--out", "run", cwd=tiny)

@@ -4,7 +4,7 @@ Each stage writes what it made into the run folder and is skipped when it was al
 run that was interrupted goes on where it stopped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from embryo.pipeline import cells, page, results, rollouts
 from embryo.pipeline.folder import RunFolder, fingerprint
 from embryo.pipeline.rollouts import Tick
 
-__all__ = ["RunFolder", "run", "show"]
+__all__ = ["RunFolder", "run", "show", "tables"]
 
 Work = tuple[list[str], str]
 _GENES, _CELLS = "genes.h5ad", "cells.h5ad"
@@ -72,6 +72,20 @@ def show(path: Path) -> str:
         If `path` is not a run folder.
     """
     return page.text(RunFolder.open(path))
+
+
+def tables(paths: Sequence[Path]) -> str:
+    """Return the tables of runs against truth as one markdown page.
+
+    Raises
+    ------
+    StoreError
+        If a path is not a run folder, or its tables are not made yet.
+    """
+    head = (
+        "# Results\n\nMade by `embryo tables RUN ... --out docs/results.md`; every number stands beside its floors.\n"
+    )
+    return "\n".join([head, *(page.markdown(RunFolder.open(path)) for path in paths)])
 
 
 class _Job:

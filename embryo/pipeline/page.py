@@ -83,9 +83,8 @@ def verdict(sentences: dict[str, Sequence[str]]) -> list[str]:
         head = "Our model does not beat the best floor on any of the comparisons below."
     else:
         head = f"Our model beats the best floor on {len(beaten)} of {len(flat)} comparisons; on the others it does not."
-    latest = {
-        (board, s.partition(",")[0]): s for board, part in sentences.items() for s in part if board != "positions"
-    }
+    rest = {board: part for board, part in sentences.items() if board != "positions"}
+    latest = {(board, s.partition(",")[0]): s for board, part in rest.items() for s in part}
     return [head, *sentences.get("positions", ()), *latest.values()]
 
 
@@ -115,6 +114,26 @@ def card(run: RunFolder, adata: AnnData) -> list[render.Card]:
     if name is not None and name in datasets.names():
         cards.append(render.Card(name, datasets.card(name)))
     return cards
+
+
+def markdown(run: RunFolder) -> str:
+    """Return the tables of a run against truth as markdown, with the commit that they were made at."""
+    made = run.manifest["provenance"]
+    lines = [f"## {run.config.name}", "", f"Commit {made['commit']}, {made['made'][:10]}, seed {made['seed']}.", ""]
+    lines += [f"- {s}" for s in verdict(store.read_json(run.path / "tables/sentences.json")["sentences"])]
+    for name in ("positions", "populations", "edits"):
+        path = run.path / f"tables/{name}.csv"
+        if path.is_file():
+            lines += ["", f"### {TABLES[name]}", "", _NOTES[name], "", _grid(shown(name, store.read_table(path)))]
+    return "\n".join(lines) + "\n"
+
+
+def _grid(table: pd.DataFrame) -> str:
+    rows = [list(table.columns), ["---"] * len(table.columns)]
+    rows += [
+        ["" if pd.isna(v) else f"{v:.3g}" if isinstance(v, float) else str(v) for v in r] for r in table.to_numpy()
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def text(run: RunFolder) -> str:

@@ -81,17 +81,10 @@ def _results(
     wild = np.random.default_rng(run.config.seed).permutation([*training, *held_out])[: m.repeats]
     repeats = [_by_time(adata, str(e)) for e in sorted(wild)]
     observed = [float(one[0].times_h[0]), *rollouts.times_to_judge(adata, run.config, most=4)]
-    results["difference"] = evaluate.Result(
-        measure.difference(
-            one,
-            two,
-            fate=fate,
-            repeats=repeats,
-            times_h=observed if held_out else None,
-            board=label(run),
-            seed=run.config.seed,
-        )  # fmt: skip
-    )
+    times = observed if held_out else None
+    seed = run.config.seed
+    effect = measure.difference(one, two, fate=fate, repeats=repeats, times_h=times, board=label(run), seed=seed)
+    results["difference"] = evaluate.Result(effect)
     return results
 
 
