@@ -82,8 +82,8 @@ def tables(paths: Sequence[Path]) -> str:
     StoreError
         If a path is not a run folder, or its tables are not made yet.
     """
-    head = (
-        "# Results\n\nMade by `embryo tables RUN ... --out docs/results.md`; every number stands beside its floors.\n"
+    head = "# Results\n\nMade by `embryo tables RUN ... --out docs/results.md`; floors stand beside every number.\n"
+        "# Results\n\nMade by `embryo tables RUN ... --out docs/results.md`. Every number stands beside its floors.\n"
     )
     return "\n".join([head, *(page.markdown(RunFolder.open(path)) for path in paths)])
 

@@ -136,6 +136,12 @@ def _grid(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+def _said(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.3g}"
+    return str(value)
+
+
 def text(run: RunFolder) -> str:
     """Return what `embryo show` prints: stages, results and where they lie."""
     lines = [f"run {run.config.name!r}", ""]
