@@ -83,8 +83,6 @@ def tables(paths: Sequence[Path]) -> str:
         If a path is not a run folder, or its tables are not made yet.
     """
     head = "# Results\n\nMade by `embryo tables RUN ... --out docs/results.md`; floors stand beside every number.\n"
-        "# Results\n\nMade by `embryo tables RUN ... --out docs/results.md`. Every number stands beside its floors.\n"
-    )
     return "\n".join([head, *(page.markdown(RunFolder.open(path)) for path in paths)])
 
 
