@@ -52,8 +52,12 @@ def run(
 
     resolved = configs.load(config, tuple(override or ()))
     target = folder or Path("runs") / resolved.name
-    with _progress(quiet=quiet) as (tick, said):
-        done = pipeline.run(resolved, target, tick=tick, said=said)
+    try:
+        with _progress(quiet=quiet) as (tick, said):
+            done = pipeline.run(resolved, target, tick=tick, said=said)
+    except KeyboardInterrupt:
+        err.print("Interrupted. The same command goes on where it stopped.", highlight=False)
+        raise typer.Exit(130) from None
     out.print(pipeline.show(done.path), soft_wrap=True, markup=False, highlight=False)
 
 
@@ -180,9 +184,6 @@ def main() -> None:
     except EmbryoError as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("Interrupted. The same command goes on where it stopped.", highlight=False)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

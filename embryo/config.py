@@ -3,14 +3,18 @@
 A config file holds departures from these defaults only; the resolved config is written into every run folder.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from embryo.core.checks import phrases
 from embryo.core.edit import Edit
 from embryo.core.errors import ConfigError, EmbryoError, Problem
+
+_S = TypeVar("_S", bound="Section")
 
 
 class Section(BaseModel):
@@ -85,7 +89,7 @@ class Simulate(Section):
 
     method: Literal["euler", "midpoint", "rk4"] = "rk4"
     step_h: float = Field(0.25, gt=0)
-    save_every_h: float = Field(1.0, gt=0)
+    save_every_h: float = Field(0.5, gt=0)
     max_cells: int = Field(20_000, ge=1, description="more start cells are subsampled, each standing for several")
 
 
@@ -159,11 +163,7 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
 
 def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
     """Check a nested dict and return the config; see `load`."""
-    try:
-        config = Config.model_validate(tree)
-    except ValidationError as error:
-        problems = [_problem(e) for e in error.errors()]
-        raise ConfigError(*problems, subject=subject) from error
+    config = section(Config, tree, subject=subject)
     try:
         config.perturb.records()
     except EmbryoError as error:
@@ -173,6 +173,14 @@ def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
             Problem("both read.path and read.dataset", "one source of cells", "remove one of them"), subject=subject
         )
     return config
+
+
+def section(kind: type[_S], tree: Mapping[str, Any], *, subject: str) -> _S:
+    """Check a nested dict against one section; see `load`."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(*(_problem(kind, e) for e in error.errors()), subject=subject) from error
 
 
 def dump(config: Config) -> str:
@@ -212,13 +220,14 @@ def _override(tree: dict[str, Any], text: str) -> None:
         raise ConfigError(Problem(f"override {text!r}", "a YAML value after =", "quote it")) from error
 
 
-def _problem(error: Any) -> Problem:
+def _problem(kind: type[Section], error: Any) -> Problem:
     where = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        section: Any = Config
+        section: Any = kind
         for part in error["loc"][:-1]:
             section = getattr(section, "model_fields", {}).get(part)
             section = getattr(section, "annotation", section)
-        known = ", ".join(getattr(section, "model_fields", {}))
-        return Problem(f"unknown key {where!r}", f"one of: {known}", "remove or rename it")
+        known = list(getattr(section, "model_fields", {}))
+        near = phrases.nearest(str(error["loc"][-1]), known)
+        return Problem(f"unknown key {where!r}{near}", f"one of: {', '.join(known)}", "remove or rename it")
     return Problem(f"{where} = {error['input']!r}", error["msg"], f"change {where}")

@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 from IPython.display import Image
 
 import embryo as eb
@@ -53,7 +54,8 @@ field = eb.fit.flow(training, couplings, eb.fit.Training(steps=400, width=64))
 # %%
 rows = np.flatnonzero(~train & (adata.obs["time"] == 4.0).to_numpy())
 start = eb.fit.states(adata[rows])
-context = eb.perturb.Context(panel=synthetic.PANEL, response=encoder.response(synthetic.PANEL), decay_per_h=1.0)
+response = torch.as_tensor(encoder.response(synthetic.PANEL), dtype=torch.float32)
+context = eb.perturb.Context(panel=synthetic.PANEL, response=response, decay_per_h=1.0)
 edited_field, edited_start = eb.perturb.apply(field, start, [eb.perturb.knockout("tail")], context, t0_h=4.0)
 
 control = eb.simulate.forward(field, start, times_h, step_h=0.5, panel=synthetic.PANEL)

@@ -33,9 +33,10 @@ class _Band:
     low: float
     high: float
     n: int
+    distance: bool = False  # a small distance is no effect: only those above the band lie outside it
 
     def excludes(self, value: float) -> bool:
-        return bool(value < self.low or value > self.high)
+        return bool(value > self.high or (value < self.low and not self.distance))
 
 
 _NO_BAND = _Band(float("nan"), float("nan"), float("nan"), 0)
@@ -219,9 +220,9 @@ def _band_of_pairs(distances: np.ndarray, n: int) -> _Band:
         return _NO_BAND
     typical = float(finite.mean())
     if n < 3 or len(finite) < 2:
-        return _Band(typical, np.nan, np.nan, n)
+        return _Band(typical, np.nan, np.nan, n, distance=True)
     half = student(LEVEL, n - 1) * float(finite.std(ddof=1)) * np.sqrt(1 + 1 / n)
-    return _Band(typical, typical - half, typical + half, n)
+    return _Band(typical, typical - half, typical + half, n, distance=True)
 
 
 def _row(role: Role, model: str, metric: str, values: np.ndarray) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from embryo import fit
 from embryo.config import Config
 from embryo.core import schema, store
 from embryo.pipeline import cells, page, results, rollouts
-from embryo.pipeline.folder import RunFolder, fingerprint
+from embryo.pipeline.folder import RunFolder, contents, fingerprint
 from embryo.pipeline.rollouts import Tick
 
 __all__ = ["RunFolder", "run", "show", "tables"]
@@ -55,6 +55,7 @@ def run(
     before = ""
     stages = job.stages()
     job.run.forget_others([stage for stage, _, _ in stages])
+    job.run.sign()
     for stage, depends_on, work in stages:
         before = fingerprint(before, stage, depends_on)
         job.run.do(stage, before, work)
@@ -110,7 +111,7 @@ class _Job:
         """Return (name, config that it depends on, work) in order; each also depends on all before it."""
         c, run = self.run.config, self.run
         edits = run.config.perturb.model_dump(mode="json")
-        source = [c.read.model_dump(mode="json"), c.split.model_dump(mode="json"), c.seed]
+        source = [c.read.model_dump(mode="json"), c.split.model_dump(mode="json"), c.seed, contents(c.read.path)]
         synthetic = edits["edits"] if c.read.dataset == "synthetic" else None
         fits = [
             (f"fit seed {s}", c.fit.model_dump(), lambda s=s: rollouts.fit_one(run, self.pairs, s, self.tick))
@@ -138,7 +139,8 @@ class _Job:
         adata = self.genes = cells.load(self.run.config)
         self._keep(adata, _GENES)
         meta = adata.uns.get(schema.META, {})
-        self.run.sign({str(meta.get("dataset", "file")): str(meta.get("digest", "not a registered dataset"))})
+        digest = contents(self.run.config.read.path) or meta.get("digest", "made here")
+        self.run.sign({str(meta.get("dataset", "file")): str(digest)})
         parts = ", ".join(f"{len(cells.embryos(adata, p))} {p}" for p in (cells.TRAIN, cells.HELD_OUT, cells.EDITED))
         times = adata.obs[schema.TIME].nunique()
         return [_GENES], f"{adata.n_obs:,} cells, {adata.n_vars:,} genes, {times} times; embryos: {parts}"

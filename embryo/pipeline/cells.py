@@ -1,16 +1,18 @@
 """The first three stages of a run: cells read and checked, embedded, put into one body frame."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anndata as ad
 import numpy as np
 from anndata import AnnData
+from pydantic import Field
 
+from embryo import config as configs
 from embryo import datasets, embed, encoders, read, reconstruct
-from embryo.config import Config
+from embryo.config import Config, Section
 from embryo.core import schema
 from embryo.core.errors import ConfigError, Problem
 from embryo.core.schema import Needs
@@ -24,8 +26,7 @@ _Dials = TypeVar("_Dials", bound="DataclassInstance")
 _OTHER_EMBRYOS = 1_000_003  # seeds of edited embryos are not those of wild-type ones
 
 
-@dataclass(frozen=True)
-class Demo:
+class Demo(Section):
     """What `read.params` may say of the synthetic embryos.
 
     Parameters
@@ -38,11 +39,11 @@ class Demo:
         Dials of `embryo.datasets.synthetic.Measurement` and `Params`.
     """
 
-    n_embryos: int = 6
-    n_edited: int = 3
-    times_h: Sequence[float] = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0)
-    measurement: Mapping[str, Any] = field(default_factory=dict)
-    params: Mapping[str, Any] = field(default_factory=dict)
+    n_embryos: int = Field(6, ge=1)
+    n_edited: int = Field(3, ge=0)
+    times_h: tuple[float, ...] = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0)
+    measurement: dict[str, Any] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict)
 
 
 def load(config: Config) -> AnnData:
@@ -67,6 +68,7 @@ def load(config: Config) -> AnnData:
     if schema.PERTURBATION not in adata.obs:
         adata.obs[schema.PERTURBATION] = ""
     adata.obs[SPLIT] = _parts(adata, config)
+    _require_kept_apart(adata)
     return adata
 
 
@@ -82,14 +84,41 @@ def _source(config: Config) -> AnnData:
                 "neither read.dataset nor read.path", "a source of cells", "name a dataset (embryo data list) or a file"
             )
         )
-    return datasets.load(r.dataset, **r.params)
+    return datasets.load(r.dataset, **_with_split(config))
+
+
+def _with_split(config: Config) -> dict[str, Any]:
+    """Return the converter's parameters; one that assembles across embryos is told what it must not know."""
+    params, start = dict(config.read.params), config.split.start_h
+    if config.read.dataset == "celegans-epic":
+        known = {"held_out": config.split.hold_out, "synchronise_until_h": np.inf if start is None else start}
+        params = {**known, **params}
+    return params
+
+
+def _require_kept_apart(adata: AnnData) -> None:
+    """Raise `ConfigError` where vectors assembled across embryos know an embryo that is to be predicted."""
+    meta = adata.uns.get(schema.META, {})
+    if not meta.get("assembled"):
+        return
+    known = [e for e in embryos(adata, HELD_OUT) if e not in set(map(str, meta.get("held_out", [])))]
+    if known:
+        raise ConfigError(
+            Problem(
+                f"gene vectors assembled with held-out embryos: {', '.join(known)}",
+                "vectors assembled from other embryos only",
+                "name the same embryos in read.params.held_out and split.hold_out, or leave the first out",
+            ),
+            subject="split",
+        )
 
 
 def _synthetic(config: Config) -> AnnData:
     """Return wild-type embryos and, with other seeds, embryos that truly carry the edits: truth, never fitted on."""
     from embryo.datasets import synthetic  # noqa: PLC0415  only this source needs it
 
-    given = _dials(Demo, config.read.params, "read.params")
+    given = configs.section(Demo, config.read.params, subject="read.params")
+    _parts_of_wild([f"wt-{k}" for k in range(given.n_embryos)], config)  # before minutes are spent
     dials = _dials(synthetic.Measurement, given.measurement, "read.params.measurement")
     params = _dials(synthetic.Params, given.params, "read.params.params")
     common: dict[str, Any] = {"times_h": given.times_h, "params": params, "measurement": dials}
@@ -113,7 +142,13 @@ def _dials(kind: type[_Dials], given: Mapping[str, Any], subject: str) -> _Dials
     ]
     if problems:
         raise ConfigError(*problems, subject=subject)
-    return kind(**given)
+    try:
+        return kind(**given)
+    except TypeError as error:
+        cure = "give numbers where numbers are due"
+        raise ConfigError(
+            Problem(f"a dial of the wrong kind ({error})", "see --help", cure), subject=subject
+        ) from error
 
 
 def _window(adata: AnnData, config: Config) -> AnnData:
@@ -132,7 +167,12 @@ def _window(adata: AnnData, config: Config) -> AnnData:
 def _parts(adata: AnnData, config: Config) -> np.ndarray:
     embryo = adata.obs[schema.EMBRYO].astype(str).to_numpy()
     edited = (adata.obs[schema.PERTURBATION].astype(str) != "").to_numpy()
-    wild = sorted(set(embryo[~edited]))
+    held = _parts_of_wild(sorted(set(embryo[~edited])), config)
+    return np.where(edited, EDITED, np.where(np.isin(embryo, held), HELD_OUT, TRAIN))
+
+
+def _parts_of_wild(wild: list[str], config: Config) -> list[str]:
+    """Return the wild-type embryos that are held out; none where there is only one embryo."""
     wanted = config.split.hold_out
     held = wild[len(wild) - wanted :] if isinstance(wanted, int) else list(wanted)
     problems = [
@@ -140,15 +180,13 @@ def _parts(adata: AnnData, config: Config) -> np.ndarray:
         for name in held
         if name not in wild
     ]
-    if not problems and len(wild) > 1 and len(held) >= len(wild):
-        problems.append(
-            Problem(f"{len(held)} of {len(wild)} embryos held out", "at least one to fit on", "hold out fewer")
-        )
+    too_many = isinstance(wanted, int) and wanted >= len(wild) > 1
+    if not problems and len(wild) > 1 and (too_many or len(held) >= len(wild)):
+        found = f"{max(len(held), wanted if isinstance(wanted, int) else 0)} of {len(wild)} embryos held out"
+        problems.append(Problem(found, "at least one to fit on", "hold out fewer (split.hold_out)"))
     if problems:
         raise ConfigError(*problems, subject="split")
-    if len(wild) == 1:
-        held = []
-    return np.where(edited, EDITED, np.where(np.isin(embryo, held), HELD_OUT, TRAIN))
+    return [] if len(wild) == 1 else held
 
 
 def embryos(adata: AnnData, part: str) -> list[str]:

@@ -18,6 +18,7 @@ A stage is done when its fingerprint, made of the config that it and the stages 
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -100,10 +101,13 @@ class RunFolder:
         )
 
     def do(self, stage: str, fingerprint: str, work: Callable[[], tuple[Sequence[str], str]]) -> bool:
-        """Run `work` unless it is done; returns whether it ran. `work` returns its outputs and a one-line summary."""
+        """Run `work` unless it is done; returns whether it ran. `work` returns its outputs and a one-line summary.
+
+        Redoing a stage forgets it and all that came after it: nothing of an old config stays beside a new one.
+        """
         if self.done(stage, fingerprint):
             return False
-        self.stages.pop(stage, None)
+        self._forget(list(self.stages)[list(self.stages).index(stage) :] if stage in self.stages else [])
         self._write()
         start = time.perf_counter()
         outputs, summary = work()
@@ -117,17 +121,43 @@ class RunFolder:
         return True
 
     def forget_others(self, stages: Sequence[str]) -> None:
-        """Drop records of stages that this config no longer has, such as fits with further seeds."""
-        self.manifest["stages"] = {name: record for name, record in self.stages.items() if name in stages}
+        """Forget stages that this config no longer has, such as fits with further seeds, and what they left."""
+        self._forget([name for name in self.stages if name not in stages])
 
-    def sign(self, datasets: dict[str, Any]) -> None:
-        """Write provenance: versions, seed, config and checksums."""
+    def _forget(self, names: Sequence[str]) -> None:
+        """Drop the records of stages, and of their outputs those that no stage before them made too."""
+        gone = [output for name in names for output in self.stages.pop(name)["outputs"]]
+        kept = {output for record in self.stages.values() for output in record["outputs"]}
+        for output in set(gone) - kept:
+            _remove(self.path / output)
+
+    def sign(self, datasets: dict[str, Any] | None = None) -> None:
+        """Write provenance: versions, seed, config and checksums (those known before, where none are given)."""
+        datasets = self.manifest.get("provenance", {}).get("datasets", {}) if datasets is None else datasets
         record = provenance.provenance(self.config.seed, self.config.model_dump(mode="json"), datasets)
         self.manifest["provenance"] = record
         self._write()
 
     def _write(self) -> None:
         store.write_json(self.manifest, self.path / MANIFEST)
+
+
+def contents(path: Path | None) -> str:
+    """Return a digest of a file, or of the names, sizes and times of the files of a folder; empty without a path."""
+    if path is None or not path.exists():
+        return ""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return fingerprint([(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files])
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def fingerprint(*parts: Any) -> str:

@@ -24,11 +24,13 @@ _NOTES = {
     ),
     "edits": (
         "The measured embryos that carry the edit were never used in a fit. Effect recovery: 1 is perfect, 0 is no "
-        "change of a perfect wild type, negative is worse than saying nothing; it is not capped."
+        "change of a typical wild type, negative is worse than saying nothing; it is not capped. All predictions meet "
+        "the same few edited embryos: where those score no better against each other, no model can be told apart."
     ),
     "difference": (
-        "Edited minus control with the same seed, start, grid and batch. Repeat rows are what wild-type embryos differ "
-        "by anyway; an effect inside them is not an effect."
+        "The first held-out embryo; edited minus control with the same seed, start, grid and batch, intervals over "
+        "seeds of the fit. Repeat rows are what measured wild-type embryos, or other seeds, differ by anyway; an "
+        "effect inside them is not an effect."
     ),
 }
 _ASSEMBLED = (
@@ -57,7 +59,7 @@ def report(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
         pictures=[render.Shot(run.path / o, CAPTIONS[o.rpartition("/")[2]]) for o in sorted(pictures, reverse=True)],
         films=[render.Shot(run.path / o, f"Control beside {label(run)}, same camera, same seed.") for o in films],
         cards=card(run, adata),
-        notes=[_TIER, f"Read-out: {sentences['read_out']}.", *render.notes()],
+        notes=[_TIER, f"Read-out, training embryos left out in turn: {sentences['read_out']}.", *render.notes()],
         provenance={**run.manifest["provenance"], "config": run.config.model_dump(mode="json")},
     )
     render.report(content, run.path / "report.html")
@@ -69,20 +71,24 @@ CAPTIONS = {
         "The end of the roll-out. Above: the model's control beside its edited embryo, with the control's outline. "
         "Below, where such embryos were measured: the held-out wild type beside an embryo that truly carries the edit."
     ),
-    "curves.png": "Control and edit over time; the band around the control is the spread of wild-type embryos.",
+    "curves.png": (
+        "Control and edit over time. Band around the control: by how much two measured wild-type embryos differ (95 %)."
+    ),
 }
 
 
 def verdict(sentences: dict[str, Sequence[str]]) -> list[str]:
     """Return what the result is: all comparisons with floors counted; the latest of each, and all positions, said."""
     flat = [s for part in sentences.values() for s in part]
-    beaten = [s for s in flat if ": better than" in s]
     if not flat:
         return ["Nothing was held out, so nothing here is validated."]
-    if not beaten:
-        head = "Our model does not beat the best floor on any of the comparisons below."
-    else:
-        head = f"Our model beats the best floor on {len(beaten)} of {len(flat)} comparisons; on the others it does not."
+    better, worse = (sum(f": {word} than" in s for s in flat) for word in ("better", "worse"))
+    head = (
+        f"Against the best floor our model is better on {better} of {len(flat)} comparisons, worse on {worse}, and not "
+        f"distinguishable on {len(flat) - better - worse} (intervals at 95 %, not corrected for their number)."
+    )
+    if not better:
+        head = f"Our model does not beat the best floor anywhere. {head}"
     rest = {board: part for board, part in sentences.items() if board != "positions"}
     latest = {(board, s.partition(",")[0]): s for board, part in rest.items() for s in part}
     return [head, *sentences.get("positions", ()), *latest.values()]

@@ -156,5 +156,6 @@ def curve_table(table: pd.DataFrame) -> pd.DataFrame:
     spread = table[(table["role"] == "repeat") & (table["model"] == "wild-type embryos")]
     width = spread.set_index(["metric", "time_h"])["high"].to_dict()
     half = [width.get((m, t), np.nan) for m, t in zip(shown["metric"], shown["time_h"], strict=True)]
-    shown["low"], shown["high"] = shown["value"] - half, shown["value"] + half
+    band = np.where(shown["role"] == "control", half, np.nan)
+    shown["low"], shown["high"] = shown["value"] - band, shown["value"] + band
     return shown

@@ -62,7 +62,7 @@ def test_roll_outs_keep_their_start_their_end_the_grid_and_the_horizons() -> Non
 def test_the_head_of_the_page_counts_what_was_beaten() -> None:
     lost, won = "x, t: not better than “f” (...).", "y, t: better than “f” (...)."
     assert "does not beat" in page.verdict({"a": [lost]})[0]
-    assert "1 of 2" in page.verdict({"a": [lost], "b": [won]})[0]
+    assert "better on 1 of 2" in page.verdict({"a": [lost], "b": [won]})[0]
     assert "nothing here is validated" in page.verdict({})[0]
 
 

@@ -64,3 +64,15 @@ def test_a_rigid_motion_of_the_input_moves_the_output_rigidly(seed: int) -> None
     torch.testing.assert_close(
         torch.as_tensor(predicted(moved)), torch.as_tensor(motion(predicted(still))), rtol=0, atol=1e-2
     )
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_the_future_of_a_held_out_embryo_changes_nothing() -> None:
+    """What embryo b does after its start reaches neither the alignment nor the fit nor the roll-out: bit for bit."""
+    honest, lied = series(), series()
+    future = ((lied.obs[schema.EMBRYO] == "b") & (lied.obs[schema.TIME] > 0)).to_numpy()
+    x, z = (np.array(lied.obsm[slot]) for slot in (schema.SPATIAL, schema.EMBED))
+    x[future] = x[future][::-1] * 3 + 500
+    z[future] = -7
+    lied.obsm[schema.SPATIAL], lied.obsm[schema.EMBED], lied.obsm[schema.PANEL] = x, z, z
+    np.testing.assert_array_equal(predicted(lied), predicted(honest))
