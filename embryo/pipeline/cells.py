@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import anndata as ad
 import numpy as np
@@ -17,12 +17,9 @@ from embryo.core import schema
 from embryo.core.errors import ConfigError, Problem
 from embryo.core.schema import Needs
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 SPLIT = "split"  # obs: which part an embryo plays
 TRAIN, HELD_OUT, EDITED = "train", "held-out", "edited"
-_Dials = TypeVar("_Dials", bound="DataclassInstance")
+_Dials = TypeVar("_Dials")
 _OTHER_EMBRYOS = 1_000_003  # seeds of edited embryos are not those of wild-type ones
 
 
@@ -134,7 +131,7 @@ def _synthetic(config: Config) -> AnnData:
 
 def _dials(kind: type[_Dials], given: Mapping[str, Any], subject: str) -> _Dials:
     """Return the record of this kind; unknown dials are named with the known ones."""
-    known = [f.name for f in fields(kind)]
+    known = [f.name for f in fields(cast("Any", kind))]
     problems = [
         Problem(f"unknown dial {name!r}", f"one of: {', '.join(known)}", "remove or rename it")
         for name in given

@@ -90,3 +90,31 @@ def test_curves_carry_the_spread_of_embryos_around_control_and_edit() -> None:
     ]
     (row,) = results.curve_table(pd.DataFrame(rows)).to_dict("records")
     assert (row["model"], row["low"], row["high"]) == ("control", 8.0, 12.0)
+
+
+def test_vectors_assembled_with_a_held_out_embryo_are_refused() -> None:
+    adata = data(edited=False)
+    adata.obs[cells.SPLIT] = cells._parts(adata, config.parse({"split": {"hold_out": 1}}))
+    adata.uns[schema.META] = {"assembled": True, "held_out": ["wt-0"]}
+    with pytest.raises(ConfigError, match="assembled with held-out embryos: wt-2"):
+        cells._require_kept_apart(adata)
+    adata.uns[schema.META]["held_out"] = ["wt-2"]
+    cells._require_kept_apart(adata)
+
+
+def test_the_worm_converter_is_told_what_it_must_not_know() -> None:
+    c = config.parse({"read": {"dataset": "celegans-epic"}, "split": {"hold_out": ["a"], "start_h": 1.5}})
+    assert cells._with_split(c) == {"held_out": ["a"], "synchronise_until_h": 1.5}
+
+
+@pytest.mark.parametrize(
+    "params", [{"n_embryos": "abc"}, {"times_h": "foo"}, {"dials": 1}, {"measurement": {"genes": 3}}]
+)
+def test_bad_dials_of_the_synthetic_embryo_are_told(params: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"read\.params"):
+        cells.load(config.parse({"read": {"params": params}}))
+
+
+def test_a_split_that_cannot_be_is_refused_before_embryos_are_made() -> None:
+    with pytest.raises(ConfigError, match="6 of 6"):
+        cells.load(config.parse({"split": {"hold_out": 6}}))

@@ -5,7 +5,7 @@ import pytest
 
 from embryo import config, pipeline
 from embryo.core.errors import StoreError
-from embryo.pipeline.folder import RunFolder, fingerprint
+from embryo.pipeline.folder import RunFolder, contents, fingerprint
 
 CONFIG = config.Config(name="t")
 
@@ -102,3 +102,21 @@ def test_the_manifest_is_plain_json(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert record["stages"]["one"]["summary"] == "wrote a"
     assert record["provenance"]["datasets"] == {"set": "sum"}
+
+
+def test_redoing_a_stage_forgets_what_came_after_it_and_its_files(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    for stage, file in (("one", "a"), ("two", "b"), ("three", "c")):
+        run.do(stage, "f", lambda file=file: write(run, file))
+    run.do("two", "g", lambda: write(run, "d"))
+    assert list(run.stages) == ["one", "two"]
+    assert sorted(p.name for p in run.path.iterdir()) == ["a", "config.yaml", "d", "run.json"]
+
+
+def test_a_changed_input_has_other_contents(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("1")
+    before = contents(file)
+    file.write_text("2")
+    assert contents(file) != before
+    assert contents(None) == contents(tmp_path / "absent") == ""
