@@ -206,6 +206,12 @@ def embed_all(adata: AnnData, config: Config, path: Path) -> str:
         what = f"{e.encoder} with {dims} dimensions, fitted on {train.n_obs:,} training cells"
     genes = panel(train, config)
     embed.panel(adata, genes)
+    if config.render.colour not in (schema.CELL_TYPE, *genes):
+        raise ConfigError(
+            Problem(
+                f"render.colour = {config.render.colour!r}", f"{schema.CELL_TYPE} or a panel gene", "name one of these"
+            )
+        )
     return f"{what}; panel of {len(genes)} genes"
 
 

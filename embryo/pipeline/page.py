@@ -68,8 +68,8 @@ def report(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
 
 CAPTIONS = {
     "embryos.png": (
-        "The end of the roll-out. Above: the model's control beside its edited embryo, with the control's outline. "
-        "Below, where such embryos were measured: the held-out wild type beside an embryo that truly carries the edit."
+        "The end of the roll-out: the model's control beside its edited embryo, with the control's outline. A second "
+        "row, where such embryos were measured, is the held-out wild type beside one that truly carries the edit."
     ),
     "curves.png": (
         "Control and edit over time. Band around the control: by how much two measured wild-type embryos differ (95 %)."

@@ -153,6 +153,7 @@ def curve_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return control and edit over time, with the spread of wild-type embryos around the control."""
     shown = table[table["role"].isin(["control", "edited"])].copy()
     shown["model"] = shown["role"]
+    shown = shown[shown.groupby("metric")["value"].transform(lambda values: bool((values != 0).any()))]
     spread = table[(table["role"] == "repeat") & (table["model"] == "wild-type embryos")]
     width = spread.set_index(["metric", "time_h"])["high"].to_dict()
     half = [width.get((m, t), np.nan) for m, t in zip(shown["metric"], shown["time_h"], strict=True)]

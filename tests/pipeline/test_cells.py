@@ -88,6 +88,7 @@ def test_curves_carry_the_spread_of_embryos_around_control_and_edit() -> None:
             "time_h": 1.0,
         },
     ]
+    rows.append({**rows[0], "metric": "fraction[never there]", "value": 0.0})
     (row,) = results.curve_table(pd.DataFrame(rows)).to_dict("records")
     assert (row["model"], row["low"], row["high"]) == ("control", 8.0, 12.0)
 
