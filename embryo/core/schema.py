@@ -39,6 +39,7 @@ META = (
     "embryo"  # {"time_unit": "h", "space_unit": "um", "frame": "raw" | "body", "expression": ..., "dataset": ..., ...}
 )
 
+SAME_TIME_H = 0.05  # three minutes: an observation this near to a time was made at it
 TARGET_SUM = 1e4  # library size after normalisation, as in scanpy's habit
 
 EXPRESSIONS = ("counts", "log1p", "relative")  # raw counts; log1p of normalised counts; reporter levels

@@ -14,7 +14,6 @@ from embryo.evaluate.result import OURS, Result, Rollout, Scores
 
 BOARD = "held-out embryo"
 _NUMBER = "error of cell number"
-SAME_TIME_H = 0.05  # three minutes: an observation this near to a time was made at it
 
 
 @dataclass(frozen=True)

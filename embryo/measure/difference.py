@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import pdist
 
+from embryo.core import schema
 from embryo.core.errors import Problem, SchemaError
 from embryo.core.state import State
 from embryo.core.table import LEVEL, Role, row, student, table
@@ -20,7 +21,6 @@ from embryo.measure.paired import require_paired
 Repeat = Mapping[float, State]
 
 _TIMES = 5  # stored times in the table by default
-_SAME_TIME_H = 0.05  # 3 minutes: a measured embryo this near to a stored time is taken as measured at it
 _MODEL = "embryo"
 _SEEDS, _EMBRYOS = "wild-type seeds", "wild-type embryos"
 
@@ -148,7 +148,7 @@ def _chosen(trajectory: Trajectory, times_h: Sequence[float] | None) -> list[int
     if times_h is None:
         return sorted(set(np.linspace(0, len(stored) - 1, min(_TIMES, len(stored))).round().astype(int).tolist()))
     nearest = [int(np.abs(stored - t).argmin()) for t in times_h]
-    missing = [t for t, k in zip(times_h, nearest, strict=True) if abs(stored[k] - t) > _SAME_TIME_H]
+    missing = [t for t, k in zip(times_h, nearest, strict=True) if abs(stored[k] - t) > schema.SAME_TIME_H]
     if missing:
         raise SchemaError(
             Problem(f"times {missing} h", f"stored times, {stored.min():g} to {stored.max():g} h", "store these too"),
@@ -160,7 +160,7 @@ def _chosen(trajectory: Trajectory, times_h: Sequence[float] | None) -> list[int
 def _measured_at(repeats: Sequence[Repeat], t_h: float) -> Iterator[State]:
     for repeat in repeats:
         for t in sorted(repeat, key=lambda t: abs(t - t_h))[:1]:
-            if abs(t - t_h) <= _SAME_TIME_H:
+            if abs(t - t_h) <= schema.SAME_TIME_H:
                 yield repeat[t]
 
 

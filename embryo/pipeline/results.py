@@ -12,7 +12,7 @@ from embryo.core.state import State
 from embryo.core.trajectory import Trajectory
 from embryo.evaluate import Rollout
 from embryo.evaluate.edits import truth_embryos
-from embryo.evaluate.population import SAME_TIME_H, at_time
+from embryo.evaluate.population import at_time
 from embryo.pipeline import cells, rollouts
 from embryo.pipeline.folder import RunFolder
 from embryo.render.moments import Colour
@@ -68,13 +68,15 @@ def _results(
     if held_out:
         judged = rollouts.times_to_judge(adata, run.config)
         results["populations"] = evaluate.populations(
-            adata, control, training, judged, fate, tolerance_h=SAME_TIME_H, max_cells=m.max_cells
+            adata, control, training, judged, fate, tolerance_h=schema.SAME_TIME_H, max_cells=m.max_cells
         )
         if schema.CELL in adata.obs and schema.SPATIAL in adata.obsm and "tracks" in run.stages["couple"]["summary"]:
-            results["positions"] = evaluate.positions(adata, control, training, m.horizons_h, tolerance_h=SAME_TIME_H)
+            results["positions"] = evaluate.positions(
+                adata, control, training, m.horizons_h, tolerance_h=schema.SAME_TIME_H
+            )
     if run.config.perturb.edits:
         results["edits"] = evaluate.edits(
-            adata, edited, control, training, label(run), fate, tolerance_h=SAME_TIME_H, max_cells=m.max_cells
+            adata, edited, control, training, label(run), fate, tolerance_h=schema.SAME_TIME_H, max_cells=m.max_cells
         )
     embryo = control[0].embryo
     one, two = (rollouts.by_seed(found, embryo) for found in (control, edited))
@@ -137,7 +139,7 @@ def _measured_panels(
     for embryo, title in zip(
         [control.embryo, *carriers[:1]], ("measured wild type", f"measured {label(run)}"), strict=False
     ):
-        rows = at_time(adata, [embryo], t, SAME_TIME_H)
+        rows = at_time(adata, [embryo], t, schema.SAME_TIME_H)
         if len(rows):
             state = fit.states(adata[rows])
             x = state.x.numpy().astype(float)

@@ -17,7 +17,7 @@ from embryo.core.frame import BODY, Frame
 from embryo.core.state import State
 from embryo.core.trajectory import Trajectory
 from embryo.evaluate import Rollout
-from embryo.evaluate.population import SAME_TIME_H, at_time
+from embryo.evaluate.population import at_time
 from embryo.pipeline import cells
 from embryo.pipeline.folder import RunFolder
 
@@ -84,7 +84,7 @@ def times_to_judge(adata: AnnData, config: Config, most: int = 3) -> list[float]
     """Return up to `most` observed times of held-out embryos between the start and the end, evenly, the last too."""
     seen = adata.obs.loc[(adata.obs[cells.SPLIT] == cells.HELD_OUT).to_numpy(), schema.TIME].to_numpy(float)
     begin, end = cells.start_h(adata, config), _end_h(adata, config)
-    times = np.unique(seen[(seen > begin + SAME_TIME_H) & (seen <= end + 1e-9)])
+    times = np.unique(seen[(seen > begin + schema.SAME_TIME_H) & (seen <= end + 1e-9)])
     chosen = np.linspace(0, len(times) - 1, most + 1).round().astype(int)[1:] if len(times) > most else slice(None)
     return [float(t) for t in times[chosen]]
 
