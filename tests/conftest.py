@@ -1,10 +1,12 @@
-"""What all tests share: one thread, fixed seeds, no deadlines, and the broken inputs of `broken/`."""
+"""What all tests share: one thread, fixed seeds, no deadlines, the broken inputs of `broken/`, the way to real data."""
 
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before numpy and torch are first imported
@@ -12,6 +14,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 settings.register_profile(
     "embryo", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -60,3 +65,30 @@ def broken(request: pytest.FixtureRequest, tmp_path: Path) -> object:
 def broken_file(request: pytest.FixtureRequest, tmp_path: Path) -> object:
     """Those that are broken whatever the next step needs; `broken_file.argv` are the words after ``embryo check``."""
     return broken_inputs.BROKEN_FILES[request.param].written(tmp_path)
+
+
+@pytest.fixture
+def real_folder() -> Callable[[str], Path]:
+    """Return the folder of a real dataset, or skip with the reason where neither the cache nor the mirror holds it."""
+    from embryo import datasets  # noqa: PLC0415  not before the shapes of the package are checked
+    from embryo.core.errors import DataError  # noqa: PLC0415
+
+    def find(name: str) -> Path:
+        try:
+            return datasets.locate(name)
+        except DataError as error:
+            pytest.skip(f"{name} is in neither the cache nor EMBRYO_DATA_MIRROR: {error.problems[0].found}")
+
+    return find
+
+
+@pytest.fixture
+def real(real_folder: Callable[[str], Path]) -> "Callable[..., AnnData]":
+    """Load a real dataset, or skip."""
+    from embryo import datasets  # noqa: PLC0415
+
+    def load(name: str, **params: object) -> "AnnData":
+        real_folder(name)
+        return datasets.load(name, **params)
+
+    return load

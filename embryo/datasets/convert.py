@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from embryo.core import schema
 from embryo.core.checks import phrases
-from embryo.core.errors import ConfigError, Problem
+from embryo.core.errors import ConfigError, DataError, Problem
 from embryo.datasets.registry import Dataset, File, entry
 from embryo.datasets.transfer import checksum, chosen, locate
 
@@ -37,7 +37,7 @@ def load(name: str, *, only: Sequence[str] | None = None, **params: Any) -> AnnD
     Raises
     ------
     DataError
-        If the dataset is unknown, absent or damaged, with the command that fetches it.
+        If the dataset is unknown, absent or damaged, with the command that fetches it, or holds no cells.
     ConfigError
         For parameters that its converter does not know.
     SchemaError
@@ -92,6 +92,10 @@ def digest(root: Path, files: Sequence[File]) -> str:
 
 
 def _converter(dataset: Dataset) -> Callable[..., AnnData]:
+    if not dataset.converter:
+        cure = f"use the files themselves: embryo.datasets.locate({dataset.name!r}) returns their folder"
+        problem = Problem(f"{len(dataset.files)} files that hold no cells", "a dataset of cells", cure)
+        raise DataError(problem, subject=f"dataset {dataset.name}")
     module, function = dataset.converter.split(":")
     found: Callable[..., AnnData] = getattr(import_module(f"embryo.datasets.{module}"), function)
     return found

@@ -61,7 +61,8 @@ class Dataset:
     files
         All files; they lie in one folder.
     converter
-        ``module:function`` below `embryo.datasets` that turns the files into an AnnData.
+        ``module:function`` below `embryo.datasets` that turns the files into an AnnData; empty where they hold no cells
+        but what a model reads, so that they are located, not loaded.
     caveats
         What a user must know before believing a result.
     unreachable
@@ -135,22 +136,32 @@ def _records() -> dict[str, dict[str, Any]]:
 
 
 def _dataset(name: str, record: dict[str, Any]) -> Dataset:
-    base, origin = _address(record)
     files = tuple(
         File(
             path=f"{record['folder']}/{f['path']}",
-            url=base + quote(f["origin"]) if base and f.get("origin") else None,
+            url=_url(record | f),
             sha256=f.get("sha256"),
             bytes=f.get("bytes"),
             facts=f.get("facts", {}),
         )
         for f in record["files"]
     )
-    words = {key: record[key] for key in ("title", "organism", "about", "licence", "citation", "converter")}
-    caveats = tuple(record.get("caveats", ()))
+    words = {key: record[key] for key in ("title", "organism", "about", "licence", "citation")}
     return Dataset(
-        name=name, origin=origin, files=files, caveats=caveats, unreachable=record.get("unreachable", ""), **words
+        name=name,
+        origin=_address(record)[1],
+        files=files,
+        converter=record.get("converter", ""),
+        caveats=tuple(record.get("caveats", ())),
+        unreachable=record.get("unreachable", ""),
+        **words,
     )
+
+
+def _url(record: dict[str, Any]) -> str | None:
+    """Return the address of a file; its own repository and commit count before those of the dataset."""
+    base = _address(record)[0]
+    return base + quote(record["origin"]) if base and record.get("origin") else None
 
 
 def _address(record: dict[str, Any]) -> tuple[str, str]:

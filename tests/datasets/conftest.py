@@ -1,15 +1,12 @@
-"""Made-up lineages and movies with known truth, and the way to real data."""
+"""Made-up lineages and movies with known truth."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
 
 from embryo import datasets
-from embryo.core.errors import DataError
 
 # A small lineage with births in hours; every division of the founders, then AB and MS for three rounds.
 FOUNDERS_H = {
@@ -61,30 +58,3 @@ def film(births_h: dict[str, float]) -> Callable[..., pd.DataFrame]:
         return pd.DataFrame(rows, columns=["cellTime", "cell", "time", "blot", "x", "y", "z"])
 
     return make
-
-
-@pytest.fixture
-def real() -> Callable[..., AnnData]:
-    """Load a real dataset, or skip with the reason where neither the cache nor the mirror holds it."""
-
-    def load(name: str, **params: object) -> AnnData:
-        try:
-            datasets.locate(name)
-        except DataError as error:
-            pytest.skip(f"{name} is in neither the cache nor EMBRYO_DATA_MIRROR: {error.problems[0].found}")
-        return datasets.load(name, **params)
-
-    return load
-
-
-@pytest.fixture
-def real_folder() -> Callable[[str], Path]:
-    """Return the folder of a real dataset, or skip."""
-
-    def find(name: str) -> Path:
-        try:
-            return datasets.locate(name)
-        except DataError as error:
-            pytest.skip(f"{name} is in neither the cache nor EMBRYO_DATA_MIRROR: {error.problems[0].found}")
-
-    return find

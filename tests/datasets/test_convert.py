@@ -65,9 +65,18 @@ def test_assembled_vectors_are_said_to_be_so() -> None:
     assert "never measured together" in datasets.card("drosophila-bdtnp")
 
 
-@pytest.mark.parametrize("name", datasets.names())
+NO_CELLS = {"foundation-golden", "foundation-vocabularies", "gene-orthologs", "gene-programs"}
+
+
+@pytest.mark.parametrize("name", [name for name in datasets.names() if name not in NO_CELLS])
 def test_every_converter_exists(name: str) -> None:
     assert callable(convert._converter(datasets.entry(name)))
+
+
+@pytest.mark.parametrize("name", sorted(NO_CELLS))
+def test_what_holds_no_cells_is_located_not_loaded(name: str) -> None:
+    with pytest.raises(DataError, match=rf"that hold no cells.*embryo\.datasets\.locate\('{name}'\)"):
+        datasets.load(name)
 
 
 def test_tables_say_what_is_wrong(tmp_path: Path) -> None:
