@@ -25,8 +25,6 @@ from embryo.core.errors import EditError, Problem
 from embryo.core.field import Field
 from embryo.core.state import State, Velocity
 
-_RANK = {Operation.KNOCKOUT: 0, Operation.KNOCKDOWN: 0, Operation.OVEREXPRESS: 1, Operation.CLAMP: 2}
-
 
 @dataclass(frozen=True)
 class Context:
@@ -137,7 +135,7 @@ def apply(field: Field, start: State, edits: Sequence[Edit], context: Context, *
     if not edits:
         return field, start
     _check(edits, context)
-    edits = sorted(edits, key=lambda edit: _RANK[edit.operation])
+    edits = sorted(edits, key=lambda edit: edit.turn)
     masks = torch.stack([_mask(edit, len(start), context) for edit in edits]).to(start.g.device)
     g = start.g.clone()
     for edit, mask in zip(edits, masks, strict=True):

@@ -82,6 +82,11 @@ class Edit:
         """Short name for tables and pictures, such as ``knockout pha-4``."""
         return f"{self.operation.value} {self.gene}"
 
+    @property
+    def turn(self) -> int:
+        """When it acts among edits held together: fractions of production first, then additions, then clamps."""
+        return _TURNS[self.operation]
+
     def to_json(self) -> dict[str, Any]:
         """Return a plain dict; open ends of the window become None."""
         record = asdict(self)
@@ -110,6 +115,9 @@ class Edit:
         if problems:
             raise EditError(*problems, subject=f"edit of {edit.gene}")
         return edit
+
+
+_TURNS = {Operation.KNOCKOUT: 0, Operation.KNOCKDOWN: 0, Operation.OVEREXPRESS: 1, Operation.CLAMP: 2}
 
 
 _NUMBER = (int, float)

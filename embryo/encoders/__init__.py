@@ -1,15 +1,15 @@
 """Encoders: gene counts -> cell embedding. One file per model; the registry names them without importing them.
 
-``"pca"`` and ``"hvg"`` are the leak-free baselines, fitted on the training cells of a run. To add a model, write a
-class with the protocol `embryo.core.encoder.Encoder` plus `record` and `restore`, and add its line to `_REGISTRY`.
+Two kinds: those that are *fitted* on the training cells of a run (``"pca"`` and ``"hvg"`` are the leak-free baselines),
+made by `build`; and *pretrained* foundation models, opened by `open_dir` from a folder of weights that the user has
+downloaded. To add a fitted one, write a class with the protocol `embryo.encoders.contract.Storable`; to add a
+pretrained one, a subclass of `embryo.encoders.pretrained.Pretrained`; then add its line below and its card.
 """
 
 import json
-import os
-import struct
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,14 +17,44 @@ from embryo.core.checks import phrases
 from embryo.core.errors import ConfigError, Problem, StoreError
 from embryo.encoders.contract import Storable, require_fitted
 
-_REGISTRY = {"pca": "embryo.encoders.pca:PCA", "hvg": "embryo.encoders.hvg:HVG"}
-_FORMAT = "embryo-encoder"
-_VERSION = 1
+if TYPE_CHECKING:
+    from embryo.encoders.options import Options
+    from embryo.encoders.pretrained import Pretrained
+
+_FITTED = {
+    "pca": "embryo.encoders.pca:PCA",
+    "hvg": "embryo.encoders.hvg:HVG",
+    "scvi": "embryo.encoders.scvi:ScVI",
+}
+_PRETRAINED = {
+    "geneformer": "embryo.encoders.geneformer:Geneformer",
+    "maxtoki": "embryo.encoders.maxtoki:MaxToki",
+    "c2s": "embryo.encoders.c2s:C2S",
+    "scgpt": "embryo.encoders.scgpt:ScGPT",
+    "tahoe-x1": "embryo.encoders.tahoe_x1:TahoeX1",
+    "scfoundation": "embryo.encoders.scfoundation:ScFoundation",
+    "cellfm": "embryo.encoders.cellfm:CellFM",
+    "gremln": "embryo.encoders.gremln:GREmLN",
+    "teddy": "embryo.encoders.teddy:Teddy",
+    "scprint2": "embryo.encoders.scprint2:ScPRINT2",
+}
+_KEPT = "embryo.encoders.kept:Kept"
+_KIND = "encoder"
+
+
+def fitted() -> tuple[str, ...]:
+    """Return the names that `build` knows: encoders fitted on the training cells."""
+    return tuple(_FITTED)
+
+
+def pretrained() -> tuple[str, ...]:
+    """Return the names that `open_dir` knows: foundation models whose weights the user brings."""
+    return tuple(_PRETRAINED)
 
 
 def names() -> tuple[str, ...]:
-    """Return the names that `build` knows."""
-    return tuple(_REGISTRY)
+    """Return the names of all encoders."""
+    return (*fitted(), *pretrained())
 
 
 def build(name: str, *, dims: int, seed: int = 0) -> Storable:
@@ -33,7 +63,7 @@ def build(name: str, *, dims: int, seed: int = 0) -> Storable:
     Parameters
     ----------
     name
-        One of `names`.
+        One of `fitted`.
     dims
         Dimensions of the embedding.
     seed
@@ -45,22 +75,52 @@ def build(name: str, *, dims: int, seed: int = 0) -> Storable:
         If the name is unknown or `dims` is not positive.
     """
     problems = []
-    if name not in _REGISTRY:
-        found = f"encoder {name!r}{phrases.nearest(name, _REGISTRY)}"
-        problems.append(Problem(found, f"one of {', '.join(_REGISTRY)}", "choose one of these"))
+    if name in _PRETRAINED:
+        found = f"encoder {name!r}, which is pretrained"
+        problems.append(Problem(found, "an encoder that is fitted", "open it with its folder of weights (open_dir)"))
+    elif name not in _FITTED:
+        problems.append(_unknown(name, fitted()))
     if dims < 1:
         problems.append(Problem(f"{dims} dimensions", "1 or more", "set dims"))
     if problems:
         raise ConfigError(*problems)
-    encoder: Storable = _class(name)(dims=dims, seed=seed)
+    encoder: Storable = _class(_FITTED[name])(dims=dims, seed=seed)
     return encoder
 
 
-def save(encoder: Storable, path: str | Path) -> Path:
-    """Write a fitted encoder to a safetensors file; all or nothing.
+def open_dir(name: str, folder: str | Path, options: "Options | None" = None) -> "Pretrained":
+    """Open a pretrained encoder from a folder that the user has downloaded; nothing is fetched.
 
-    Format version 1: the tensors of `Encoder.tensors`, and in the header's metadata ``format``, ``version``, ``name``
-    and ``record`` (JSON: genes and settings).
+    Parameters
+    ----------
+    name
+        One of `pretrained`.
+    folder
+        With the files that the card names (`embryo encoders card NAME`).
+    options
+        Layer, pooling, device, precision, species.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, or the model has no such layer or pooling.
+    StoreError
+        If files are missing, damaged, of another model, or would run code when they are read.
+    """
+    encoder: Pretrained = model(name).from_dir(folder, options)
+    return encoder
+
+
+def model(name: str) -> "type[Pretrained]":
+    """Return the class of a pretrained encoder, for `write_tiny` and `from_dir`; `ConfigError` for an unknown name."""
+    if name not in _PRETRAINED:
+        raise ConfigError(_unknown(name, pretrained()))
+    cls: type[Pretrained] = _class(_PRETRAINED[name])
+    return cls
+
+
+def save(encoder: Storable, path: str | Path) -> Path:
+    """Write a fitted encoder to a safetensors file; all or nothing. Of a pretrained one the weights are left out.
 
     Parameters
     ----------
@@ -79,67 +139,37 @@ def save(encoder: Storable, path: str | Path) -> Path:
     StaleError
         If the encoder is not fitted.
     """
-    from safetensors.numpy import save_file  # noqa: PLC0415  its owner is this function and `load`
+    import torch  # noqa: PLC0415  heavy: names are asked for without it
+
+    from embryo.core.store import write_tensors  # noqa: PLC0415
 
     require_fitted(encoder.name, encoder.genes)
-    path = Path(path)
-    metadata = {
-        "format": _FORMAT,
-        "version": str(_VERSION),
-        "name": encoder.name,
-        "record": json.dumps(encoder.record()),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file({k: np.ascontiguousarray(v) for k, v in encoder.tensors().items()}, part, metadata=metadata)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    tensors = {key: torch.as_tensor(np.ascontiguousarray(part)) for key, part in encoder.tensors().items()}
+    write_tensors(path, tensors, {"kind": _KIND, "name": encoder.name, "record": json.dumps(encoder.record())})
+    return Path(path)
 
 
 def load(path: str | Path) -> Storable:
-    """Read what `save` wrote.
+    """Read what `save` wrote; of a pretrained encoder, what it knows without its weights (`embryo.encoders.kept`).
 
     Raises
     ------
     StoreError
         If the file is missing, damaged, of another kind, or of a version that this package does not read.
     """
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+    from embryo.core.store import read_tensors  # noqa: PLC0415
 
-    path = Path(path)
-    if not path.is_file():
-        raise StoreError(
-            Problem("no such file", "an encoder file", "fit and save the encoder first"), subject=str(path)
-        )
-    try:
-        with safe_open(path, framework="numpy") as store:
-            metadata = store.metadata() or {}
-            tensors = {key: store.get_tensor(key) for key in store.keys()}  # noqa: SIM118  not a mapping
-    except (SafetensorError, OSError, struct.error) as error:
-        raise StoreError(
-            Problem(f"a file that safetensors cannot read ({error})", "an encoder file", "write it again"),
-            subject=str(path),
-        ) from error
-    return _restore(metadata, tensors, path)
-
-
-def _restore(metadata: dict[str, str], tensors: dict[str, np.ndarray], path: Path) -> Storable:
-    form, version, name = (metadata.get(key) for key in ("format", "version", "name"))
-    problem = None
-    if form != _FORMAT:
-        problem = Problem(f"a safetensors file of format {form!r}", _FORMAT, "give a file that save() wrote")
-    elif version != str(_VERSION):
-        problem = Problem(f"format version {version}", f"version {_VERSION}", "install the embryo that wrote it")
-    elif name not in _REGISTRY:
-        problem = Problem(f"encoder {name!r}", f"one of {', '.join(_REGISTRY)}", "install the embryo that wrote it")
-    if problem is not None:
+    tensors, meta = read_tensors(path)
+    name = meta.get("name")
+    if meta.get("kind") != _KIND:
+        problem = Problem(f"tensors of kind {meta.get('kind')!r}", "an encoder", "give a file that save() wrote")
         raise StoreError(problem, subject=str(path))
+    if name not in names():
+        raise StoreError(_unknown(str(name), names()), subject=str(path))
     try:
-        encoder: Storable = _class(metadata["name"]).restore(tensors, json.loads(metadata["record"]))
-    except (KeyError, ValueError, TypeError) as error:
+        parts = {key: part.numpy() for key, part in tensors.items()}
+        encoder: Storable = _class(_FITTED.get(name, _KEPT)).restore(parts, json.loads(meta["record"]))
+    except (KeyError, ValueError, TypeError, IndexError) as error:
         raise StoreError(
             Problem(f"an incomplete encoder ({type(error).__name__}: {error})", "all its parts", "write it again"),
             subject=str(path),
@@ -147,6 +177,12 @@ def _restore(metadata: dict[str, str], tensors: dict[str, np.ndarray], path: Pat
     return encoder
 
 
-def _class(name: str) -> Any:
-    module, attribute = _REGISTRY[name].split(":")
+def _unknown(name: str, known: tuple[str, ...]) -> Problem:
+    return Problem(
+        f"encoder {name!r}{phrases.nearest(name, known)}", f"one of {', '.join(known)}", "choose one of these"
+    )
+
+
+def _class(where: str) -> Any:
+    module, attribute = where.split(":")
     return getattr(import_module(module), attribute)

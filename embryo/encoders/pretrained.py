@@ -1,0 +1,323 @@
+"""What every pretrained encoder shares: options, streaming, batching, edits, the way back to genes, provenance.
+
+A model's file says how its folder is read, how a cell becomes tokens and tokens an embedding; all else is here.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from anndata import AnnData
+from jaxtyping import Bool, Float
+from torch import nn
+
+from embryo.core import schema
+from embryo.core.checks import phrases
+from embryo.core.edit import Edit
+from embryo.core.errors import ConfigError, EditError, Problem, SchemaError, StaleError
+from embryo.core.store.files import find
+from embryo.encoders import counting, normalise
+from embryo.encoders.checkpoint import Weights
+from embryo.encoders.decoder import Decoder, fit_decoder
+from embryo.encoders.genemap import GeneMap, map_genes
+from embryo.encoders.kept import Kept
+from embryo.encoders.options import Options
+from embryo.encoders.orthologs import Orthologs
+from embryo.encoders.response import differences
+from embryo.encoders.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens, by_length
+
+_REFERENCE, _DECODED = 16, 2000  # cells of the finite differences, and cells that the decoder is fitted on
+
+
+class Pretrained(ABC):
+    """A foundation model behind `embryo.core.encoder.Encoder`.
+
+    Parameters
+    ----------
+    targets
+        Genes that the model reads, in its order.
+    network
+        With its weights.
+    options
+        As given to `from_dir`.
+    dims
+        Of the cell embedding.
+    symbols
+        Symbol -> Ensembl id, where the model brings such a dictionary.
+    """
+
+    name: ClassVar[str]
+    axes: ClassVar[Axes]
+    ids: ClassVar[Literal["ensembl", "symbol"]]
+    poolings: ClassVar[tuple[str, ...]]
+    files: ClassVar[tuple[str, ...]]  # names or patterns, whose checksums go into the provenance
+    species: ClassVar[str] = "Homo sapiens"
+    pad: ClassVar[int] = 0
+    pad_value: ClassVar[float] = 0.0
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        network: nn.Module,
+        options: Options,
+        *,
+        dims: int,
+        symbols: Mapping[str, str] | None = None,
+    ) -> None:
+        self.targets, self.network, self.options = tuple(targets), network, options
+        self.dims, self.seed, self.symbols = dims, options.seed, symbols
+        self.weights = Weights("pretrained")
+        self.decoder: Decoder | None = None
+        self.genes: tuple[str, ...] = ()
+        self.coverage: dict[str, Any] = {}
+        self._reference: AnnData | None = None
+        self._responses: dict[str, np.ndarray] = {}
+
+    # ------------------------------------------------------------ what a model's file says
+
+    @classmethod
+    @abstractmethod
+    def read(cls, folder: Path, options: Options) -> Self:
+        """Read a folder of weights; `from_dir` calls it."""
+
+    @classmethod
+    @abstractmethod
+    def write_tiny(cls, folder: Path, genes: Sequence[str], seed: int = 0) -> Path:
+        """Write a tiny network with random weights over `genes`, in the published layout, marked as random."""
+
+    @abstractmethod
+    def tokenize(self, profiles: Profiles) -> Tokens:
+        """Return the tokens of every cell."""
+
+    @abstractmethod
+    def forward(self, batch: TokenBatch) -> Encoded:
+        """Return the embeddings of a batch at the options' layer and pooling; padding must not matter."""
+
+    def edit_tokens(self, tokens: Tokens, edits: Sequence[Edit], gene_map: GeneMap) -> Tokens:
+        """Return the tokens after the model's own in-silico perturbation.
+
+        Raises
+        ------
+        EditError
+            If the model has none, or none for the operation.
+        """
+        raise EditError(
+            Problem(f"an edit of {self.name} tokens", "a model with its own perturbation", "use edit, on gene inputs")
+        )
+
+    # ------------------------------------------------------------ opening
+
+    @classmethod
+    def from_dir(cls, folder: str | Path, options: Options | None = None) -> Self:
+        """Open a folder that the user downloaded; nothing is fetched.
+
+        Parameters
+        ----------
+        folder
+            With the files that the model's card names.
+        options
+            Layer, pooling, device, precision, species.
+
+        Raises
+        ------
+        StoreError
+            If files are missing, damaged, not of this model, or would run code when they are read.
+        ConfigError
+            If the model has no such layer or pooling.
+        """
+        path = find(folder, "a folder with the model's files")
+        encoder = cls.read(path, options or Options())
+        encoder.weights = Weights.of(path, {f for pattern in cls.files for f in path.glob(pattern)})
+        encoder.network.requires_grad_(requires_grad=False).eval().to(encoder.options.device)
+        return encoder
+
+    @classmethod
+    def pooling_of(cls, options: Options) -> str:
+        """Return the pooling that the options mean; `ConfigError` for one that the model has not."""
+        chosen = options.pooling or cls.poolings[0]
+        if chosen not in cls.poolings:
+            found = f"pooling {chosen!r}{phrases.nearest(chosen, cls.poolings)}"
+            raise ConfigError(Problem(found, f"one of {', '.join(cls.poolings)}", "choose one"), subject=cls.name)
+        return chosen
+
+    @classmethod
+    def layer_of(cls, options: Options, n_layers: int, default: int) -> int:
+        """Return the index, 0 to `n_layers`, of the hidden states that the options mean; `ConfigError` outside."""
+        chosen = default if options.layer is None else options.layer
+        if not -n_layers - 1 <= chosen <= n_layers:
+            found = f"layer {chosen} of a network with {n_layers} layers"
+            raise ConfigError(
+                Problem(found, f"{-n_layers - 1} to {n_layers}", "choose one; 0 is the input"), subject=cls.name
+            )
+        return chosen % (n_layers + 1)
+
+    # ------------------------------------------------------------ cells to embeddings
+
+    def map_genes(self, adata: AnnData) -> GeneMap:
+        """Return which genes of the data the model reads; `SchemaError` below `Options.min_coverage`."""
+        o = self.options
+        return map_genes(
+            adata.var,
+            self.targets,
+            ids=self.ids,
+            species=self.species,
+            data_species=o.species or schema.meta(adata).get("organism"),
+            symbols=self.symbols,
+            orthologs=None if o.orthologs is None else Orthologs.read(o.orthologs),
+            min_coverage=o.min_coverage,
+        )
+
+    def profiles(self, adata: AnnData, gene_map: GeneMap | None = None) -> Iterator[tuple[slice, Profiles]]:
+        """Yield (rows, counts over the model's genes) block by block.
+
+        Raises
+        ------
+        SchemaError
+            If values are no counts, too few genes are read, or cells hold none of them.
+        """
+        gene_map = gene_map or self.map_genes(adata)
+        self.coverage = gene_map.coverage.record()
+        for rows, counts in counting.blocks(adata):
+            cells = counting.profiles(counts, gene_map)
+            empty = np.diff(cells.counts.indptr) == 0
+            if empty.any():
+                found = (
+                    f"{phrases.cells(empty, adata.obs_names[rows])} without a count in a gene that {self.name} reads"
+                )
+                raise SchemaError(Problem(found, "at least one", "filter empty cells"))
+            yield rows, cells
+
+    def edit(
+        self,
+        cells: Profiles,
+        edits: Sequence[Edit],
+        gene_map: GeneMap,
+        carriers: Bool[np.ndarray, "edits cells"] | None = None,
+    ) -> Profiles:
+        """Return edited gene inputs; see `embryo.encoders.counting.edit`."""
+        return counting.edit(cells, edits, gene_map, carriers)
+
+    def encode(self, adata: AnnData) -> Float[np.ndarray, "cells dims"]:
+        """Embed cells block by block; see `Encoder.encode`."""
+        out: np.ndarray = np.empty((adata.n_obs, self.dims), dtype=np.float32)
+        for rows, cells in self.profiles(adata):
+            out[rows] = self.encode_tokens(self.tokenize(cells))
+        return out
+
+    def encode_tokens(self, tokens: Tokens, *, exact: bool = False) -> Float[np.ndarray, "cells dims"]:
+        """Embed tokens in batches of like length, the order of cells kept; `exact` in float32 whatever the options."""
+        out: np.ndarray = np.empty((len(tokens), self.dims), dtype=np.float32)
+        for rows, encoded in self.batches(tokens, exact=exact):
+            out[rows] = encoded.cell.float().cpu().numpy()
+        return out
+
+    def batches(self, tokens: Tokens, *, exact: bool = False) -> Iterator[tuple[np.ndarray, Encoded]]:
+        """Yield (rows, embeddings of cells and genes) batch by batch, on the device."""
+        empty = [k for k, ids in enumerate(tokens.ids) if not len(ids)]
+        if empty:
+            found = f"{len(empty)} cells without a token (rows {phrases.few(empty)})"
+            raise SchemaError(Problem(found, "at least one gene in every cell", "filter them, or edit fewer genes"))
+        for rows in by_length([len(ids) for ids in tokens.ids], self.options.batch_tokens):
+            batch = tokens.batch(rows, pad=self.pad, pad_value=self.pad_value).to(self.options.device)
+            with torch.inference_mode(), nullcontext() if exact else self.options.precision():
+                yield rows, self.forward(batch)
+
+    def gene_embeddings(
+        self, adata: AnnData, genes: Sequence[str]
+    ) -> tuple[Float[np.ndarray, "cells genes width"], Bool[np.ndarray, "cells genes"]]:
+        """Return the embedding of named genes in every cell, and where there is one: absent genes have zeros.
+
+        Raises
+        ------
+        SchemaError
+            If the model has no gene embeddings.
+        """
+        gene_map = self.map_genes(adata)
+        place = {c: k for k, gene in enumerate(genes) if (c := gene_map.column(gene)) >= 0}
+        out, found = None, np.zeros((adata.n_obs, len(genes)), dtype=bool)
+        for block, cells in self.profiles(adata, gene_map):
+            for rows, encoded in self.batches(self.tokenize(cells)):
+                if encoded.gene is None:
+                    raise SchemaError(Problem(f"{self.name} without gene embeddings", "a model with them", "use cells"))
+                hidden, columns = encoded.gene.float().cpu().numpy(), encoded.columns.cpu().numpy()
+                if out is None:
+                    out = np.zeros((adata.n_obs, len(genes), hidden.shape[-1]), dtype=np.float32)
+                wanted = (columns != SPECIAL) & np.isin(columns, list(place)) & encoded.keep.cpu().numpy()
+                for i, j in zip(*np.nonzero(wanted), strict=True):
+                    cell, gene = block.start + rows[i], place[int(columns[i, j])]
+                    out[cell, gene], found[cell, gene] = hidden[i, j], True
+        return (np.zeros((0, len(genes), 1), np.float32) if out is None else out), found
+
+    # ------------------------------------------------------------ back to genes
+
+    def fit(self, adata: AnnData) -> Self:
+        """Return the encoder with its decoder fitted on up to 2,000 of the cells; the network stays as it is."""
+        rng = np.random.default_rng(self.seed)
+        chosen = np.sort(rng.permutation(adata.n_obs)[:_DECODED])
+        train = adata[chosen].to_memory() if adata.isbacked else adata[chosen].copy()
+        groups = train.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in train.obs else None
+        self.genes = tuple(map(str, train.var_names))
+        self.decoder = fit_decoder(
+            self.encode(train), normalise.log1p_normalised(train), groups, genes=self.genes, seed=self.seed
+        )
+        self._reference = train[np.sort(rng.permutation(train.n_obs)[:_REFERENCE])].copy()
+        self._responses = {}
+        return self
+
+    def decode(self, z: Float[np.ndarray, "cells dims"]) -> Float[np.ndarray, "cells genes"]:
+        """Return log1p expression of the genes of the fit; see `Encoder.decode` and `Decoder` for its error."""
+        return self.keep().decode(z)
+
+    def response(self, genes: Sequence[str]) -> Float[np.ndarray, "genes dims"]:
+        """Return dz/dg by finite differences through the network, on a few cells of the fit; see `Encoder.response`.
+
+        Each gene is knocked out where it is expressed (raised by 1 where no reference cell expresses it), and the
+        change of z is regressed on the change of g through the origin.
+        """
+        self.keep()
+        todo = [gene for gene in dict.fromkeys(genes) if gene not in self._responses]
+        if todo and self._reference is not None:
+            self._responses |= dict(zip(todo, differences(self, self._reference, todo), strict=True))
+        return self.keep().response(genes)
+
+    # ------------------------------------------------------------ what is known of it
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what an embedding's reader must know: weights and their checksums, layer, pooling, seed, coverage."""
+        return {
+            "encoder": self.name,
+            "dims": self.dims,
+            "layer": self.options.layer if self.options.layer is not None else "default",
+            "pooling": self.pooling_of(self.options),
+            "seed": self.seed,
+            "dtype": self.options.precise,
+            "coverage": self.coverage,
+            **self.weights.record(),
+        }
+
+    def keep(self) -> Kept:
+        """Return what a run keeps: decoder, responses, provenance.
+
+        Raises
+        ------
+        StaleError
+            If the decoder was not fitted.
+        """
+        if self.decoder is None:
+            found = f"the {self.name} encoder before fit"
+            raise StaleError(Problem(found, "a fitted encoder", "use the one that encoder.fit(adata) returns"))
+        return Kept(self.name, self.dims, self.seed, self.genes, self.decoder, dict(self._responses), self.provenance())
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return decoder and responses; the weights stay where the user keeps them."""
+        return self.keep().tensors()
+
+    def record(self) -> dict[str, Any]:
+        """Return what is not a tensor: genes and settings, JSON-ready."""
+        return self.keep().record()
+
+    restore = staticmethod(Kept.restore)
