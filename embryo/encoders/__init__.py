@@ -42,19 +42,19 @@ _KEPT = "embryo.encoders.kept:Kept"
 _KIND = "encoder"
 
 
-def fitted() -> tuple[str, ...]:
+def fitted_names() -> tuple[str, ...]:
     """Return the names that `build` knows: encoders fitted on the training cells."""
     return tuple(_FITTED)
 
 
-def pretrained() -> tuple[str, ...]:
+def pretrained_names() -> tuple[str, ...]:
     """Return the names that `open_dir` knows: foundation models whose weights the user brings."""
     return tuple(_PRETRAINED)
 
 
 def names() -> tuple[str, ...]:
     """Return the names of all encoders."""
-    return (*fitted(), *pretrained())
+    return (*fitted_names(), *pretrained_names())
 
 
 def build(name: str, *, dims: int, seed: int = 0) -> Storable:
@@ -63,7 +63,7 @@ def build(name: str, *, dims: int, seed: int = 0) -> Storable:
     Parameters
     ----------
     name
-        One of `fitted`.
+        One of `fitted_names`.
     dims
         Dimensions of the embedding.
     seed
@@ -79,7 +79,7 @@ def build(name: str, *, dims: int, seed: int = 0) -> Storable:
         found = f"encoder {name!r}, which is pretrained"
         problems.append(Problem(found, "an encoder that is fitted", "open it with its folder of weights (open_dir)"))
     elif name not in _FITTED:
-        problems.append(_unknown(name, fitted()))
+        problems.append(_unknown(name, fitted_names()))
     if dims < 1:
         problems.append(Problem(f"{dims} dimensions", "1 or more", "set dims"))
     if problems:
@@ -94,7 +94,7 @@ def open_dir(name: str, folder: str | Path, options: "Options | None" = None) ->
     Parameters
     ----------
     name
-        One of `pretrained`.
+        One of `pretrained_names`.
     folder
         With the files that the card names (`embryo encoders card NAME`).
     options
@@ -114,7 +114,7 @@ def open_dir(name: str, folder: str | Path, options: "Options | None" = None) ->
 def model(name: str) -> "type[Pretrained]":
     """Return the class of a pretrained encoder, for `write_tiny` and `from_dir`; `ConfigError` for an unknown name."""
     if name not in _PRETRAINED:
-        raise ConfigError(_unknown(name, pretrained()))
+        raise ConfigError(_unknown(name, pretrained_names()))
     cls: type[Pretrained] = _class(_PRETRAINED[name])
     return cls
 

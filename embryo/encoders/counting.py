@@ -63,9 +63,7 @@ def profiles(counts: sparse.csr_array, gene_map: GeneMap) -> Profiles:
     gene_map
         Which of them the model reads.
     """
-    collected = sparse.csr_array(gene_map.collect(counts), dtype=np.float64)
-    collected.sort_indices()
-    collected.eliminate_zeros()
+    collected = gene_map.collect(counts)
     total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
     return Profiles(collected, total, _keys(collected))
 
@@ -119,7 +117,7 @@ def _operate(
         case Operation.OVEREXPRESS:
             return np.asarray(np.expm1(np.log1p(counts * scale) + each.dose) / scale)
         case Operation.CLAMP:
-            return np.full_like(counts, np.expm1(each.dose)) / scale
+            return np.asarray(np.expm1(each.dose) / scale)
 
 
 def _with_column(

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class Pretrained(ABC):
 
     @classmethod
     @abstractmethod
-    def read(cls, folder: Path, options: Options) -> Self:
+    def read(cls, folder: Path, options: Options) -> "Pretrained":
         """Read a folder of weights; `from_dir` calls it."""
 
     @classmethod
@@ -112,7 +112,7 @@ class Pretrained(ABC):
     # ------------------------------------------------------------ opening
 
     @classmethod
-    def from_dir(cls, folder: str | Path, options: Options | None = None) -> Self:
+    def from_dir(cls, folder: str | Path, options: Options | None = None) -> "Pretrained":
         """Open a folder that the user downloaded; nothing is fetched.
 
         Parameters
@@ -254,7 +254,7 @@ class Pretrained(ABC):
 
     # ------------------------------------------------------------ back to genes
 
-    def fit(self, adata: AnnData) -> Self:
+    def fit(self, adata: AnnData) -> "Pretrained":
         """Return the encoder with its decoder fitted on up to 2,000 of the cells; the network stays as it is."""
         rng = np.random.default_rng(self.seed)
         chosen = np.sort(rng.permutation(adata.n_obs)[:_DECODED])
