@@ -14,6 +14,8 @@ class Options:
 
     Parameters
     ----------
+    dims
+        Principal components, of the cells of the fit, that the embedding is reduced to; whole by default.
     layer
         Index into the network's hidden states (0 is the input of the first layer, -1 the last); the model's own by
         default.
@@ -35,6 +37,7 @@ class Options:
         What a model with several forms needs to know; see its module.
     """
 
+    dims: int | None = None
     layer: int | None = None
     pooling: str | None = None
     device: str = "cpu"
@@ -62,6 +65,6 @@ class Options:
 
 def _multiplies_bfloat16(kind: str) -> bool:
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return kind == "cpu" and any(getattr(torch.cpu, check, lambda: False)() for check in checks)

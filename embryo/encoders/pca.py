@@ -116,6 +116,28 @@ class PCA:
         return encoder
 
 
+def principal(
+    z: Float[np.ndarray, "cells width"], dims: int, *, seed: int
+) -> tuple[Float[np.ndarray, " width"], Float[np.ndarray, "dims width"]]:
+    """Return mean and principal components of any embedding.
+
+    Raises
+    ------
+    SchemaError
+        If there are fewer cells or columns than `dims`.
+    """
+    if not 1 <= dims <= min(z.shape):
+        raise SchemaError(
+            Problem(
+                f"{dims} dimensions of an embedding of {z.shape[0]} cells by {z.shape[1]}",
+                f"1 to {min(z.shape)}",
+                "ask for fewer (dims), or for none to keep it whole",
+            )
+        )
+    fitted = _decompose(z.astype(np.float64), dims, seed)
+    return np.asarray(fitted.mean_).ravel(), np.ascontiguousarray(fitted.components_)
+
+
 def _decompose(values: normalise.Matrix, dims: int, seed: int) -> Any:
     from sklearn.decomposition import PCA as SklearnPCA  # noqa: N811, PLC0415  the class here has the field's name too
 

@@ -27,6 +27,7 @@ from embryo.encoders.genemap import GeneMap, map_genes
 from embryo.encoders.kept import Kept
 from embryo.encoders.options import Options
 from embryo.encoders.orthologs import Orthologs
+from embryo.encoders.pca import principal
 from embryo.encoders.response import differences
 from embryo.encoders.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens, by_length
 
@@ -44,8 +45,8 @@ class Pretrained(ABC):
         With its weights.
     options
         As given to `from_dir`.
-    dims
-        Of the cell embedding.
+    width
+        Dimensions of the cell embedding that the network gives.
     symbols
         Symbol -> Ensembl id, where the model brings such a dictionary.
     """
@@ -65,17 +66,18 @@ class Pretrained(ABC):
         network: nn.Module,
         options: Options,
         *,
-        dims: int,
+        width: int,
         symbols: Mapping[str, str] | None = None,
     ) -> None:
         self.targets, self.network, self.options = tuple(targets), network, options
-        self.dims, self.seed, self.symbols = dims, options.seed, symbols
+        self.width, self.seed, self.symbols = width, options.seed, symbols
         self.weights = Weights("pretrained")
         self.decoder: Decoder | None = None
         self.genes: tuple[str, ...] = ()
         self.coverage: dict[str, Any] = {}
         self._reference: AnnData | None = None
         self._responses: dict[str, np.ndarray] = {}
+        self._reduction: tuple[np.ndarray, np.ndarray] | None = None  # mean and components
 
     # ------------------------------------------------------------ what a model's file says
 
@@ -201,16 +203,33 @@ class Pretrained(ABC):
         """Return edited gene inputs; see `embryo.encoders.counting.edit`."""
         return counting.edit(cells, edits, gene_map, carriers)
 
+    @property
+    def dims(self) -> int:
+        """Dimensions of z: the network's, or those that `Options.dims` reduces it to."""
+        return self.width if self.options.dims is None else self.options.dims
+
     def encode(self, adata: AnnData) -> Float[np.ndarray, "cells dims"]:
         """Embed cells block by block; see `Encoder.encode`."""
-        out: np.ndarray = np.empty((adata.n_obs, self.dims), dtype=np.float32)
+        return np.concatenate([z for _, z in self.stream(adata)])
+
+    def stream(self, adata: AnnData) -> Iterator[tuple[slice, Float[np.ndarray, "cells dims"]]]:
+        """Yield (rows, z) block by block, so that memory does not grow with the number of cells of a backed file."""
         for rows, cells in self.profiles(adata):
-            out[rows] = self.encode_tokens(self.tokenize(cells))
-        return out
+            yield rows, self.encode_tokens(self.tokenize(cells))
 
     def encode_tokens(self, tokens: Tokens, *, exact: bool = False) -> Float[np.ndarray, "cells dims"]:
         """Embed tokens in batches of like length, the order of cells kept; `exact` in float32 whatever the options."""
-        out: np.ndarray = np.empty((len(tokens), self.dims), dtype=np.float32)
+        z = self._whole(tokens, exact=exact)
+        if self.options.dims is None:
+            return z
+        if self._reduction is None:
+            found = f"the {self.name} encoder before fit, reduced to {self.dims} dimensions"
+            raise StaleError(Problem(found, "a fitted encoder", "use the one that encoder.fit(adata) returns"))
+        mean, components = self._reduction
+        return np.asarray((z - mean) @ components.T, dtype=np.float32)
+
+    def _whole(self, tokens: Tokens, *, exact: bool = False) -> Float[np.ndarray, "cells width"]:
+        out: np.ndarray = np.empty((len(tokens), self.width), dtype=np.float32)
         for rows, encoded in self.batches(tokens, exact=exact):
             out[rows] = encoded.cell.float().cpu().numpy()
         return out
@@ -255,15 +274,24 @@ class Pretrained(ABC):
     # ------------------------------------------------------------ back to genes
 
     def fit(self, adata: AnnData) -> "Pretrained":
-        """Return the encoder with its decoder fitted on up to 2,000 of the cells; the network stays as it is."""
+        """Return the encoder, its network untouched, with reduction and decoder fitted on up to 2,000 of the cells.
+
+        Raises
+        ------
+        SchemaError
+            If cells cannot be read, or there are fewer than `Options.dims`.
+        """
         rng = np.random.default_rng(self.seed)
         chosen = np.sort(rng.permutation(adata.n_obs)[:_DECODED])
         train = adata[chosen].to_memory() if adata.isbacked else adata[chosen].copy()
         groups = train.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in train.obs else None
+        z = np.concatenate([self._whole(self.tokenize(cells)) for _, cells in self.profiles(train)])
+        if self.options.dims is not None:
+            self._reduction = principal(z, self.options.dims, seed=self.seed)
+            z = (z - self._reduction[0]) @ self._reduction[1].T
         self.genes = tuple(map(str, train.var_names))
-        self.decoder = fit_decoder(
-            self.encode(train), normalise.log1p_normalised(train), groups, genes=self.genes, seed=self.seed
-        )
+        expression = normalise.log1p_normalised(train)
+        self.decoder = fit_decoder(z, expression, groups, genes=self.genes, seed=self.seed)
         self._reference = train[np.sort(rng.permutation(train.n_obs)[:_REFERENCE])].copy()
         self._responses = {}
         return self
@@ -291,6 +319,7 @@ class Pretrained(ABC):
         return {
             "encoder": self.name,
             "dims": self.dims,
+            "reduced_from": None if self.options.dims is None else self.width,
             "layer": self.options.layer if self.options.layer is not None else "default",
             "pooling": self.pooling_of(self.options),
             "seed": self.seed,
