@@ -79,7 +79,7 @@ def build(name: str, *, dims: int, seed: int = 0) -> Storable:
         found = f"encoder {name!r}, which is pretrained"
         problems.append(Problem(found, "an encoder that is fitted", "open it with its folder of weights (open_dir)"))
     elif name not in _FITTED:
-        problems.append(_unknown(name, fitted_names()))
+        problems.append(_unknown(name, names()))
     if dims < 1:
         problems.append(Problem(f"{dims} dimensions", "1 or more", "set dims"))
     if problems:

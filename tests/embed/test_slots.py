@@ -23,7 +23,7 @@ def cells(n=40, genes=15, seed=0):
     )
 
 
-@pytest.mark.parametrize("name", encoders.names())
+@pytest.mark.parametrize("name", ["pca", "hvg"])
 def test_cells_writes_one_slot_with_its_provenance(name):
     adata = cells()
     encoder = encoders.build(name, dims=4, seed=7).fit(adata[:30].copy())
@@ -31,7 +31,8 @@ def test_cells_writes_one_slot_with_its_provenance(name):
     assert list(adata.obsm) == ["X_embed"]
     assert adata.obsm["X_embed"].dtype == np.float32
     np.testing.assert_allclose(adata.obsm["X_embed"], encoder.encode(cells()), rtol=1e-5, atol=1e-5)
-    assert adata.uns["embryo"]["embeddings"] == {"X_embed": {"encoder": name, "dims": 4, "seed": 7, "genes_used": 15}}
+    record = {"encoder": name, "dims": 4, "seed": 7, "genes_used": 15, "weights": "fitted"}
+    assert adata.uns["embryo"]["embeddings"] == {"X_embed": record | {"corpus": "cells of the fit"}}
     assert adata.uns["embryo"]["time_unit"] == "h"
 
 

@@ -1,6 +1,6 @@
-"""Gene counts -> cell embedding z and gene panel g. Annotating verbs: each writes one slot."""
+"""Slots that embedding writes: z, a precomputed z, the gene panel g; with what is known of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from embryo import encoders
-from embryo.core import schema
+from embryo.core import schema, store
 from embryo.core.checks import phrases
 from embryo.core.encoder import Encoder
 from embryo.core.errors import Problem, SchemaError
@@ -46,15 +46,29 @@ def cells(
     if isinstance(encoder, str):
         encoder = encoders.build(encoder, dims=min(_DIMS, *adata.shape)).fit(adata)
     z = encoder.encode(adata)
+    _write_embedding(adata, key_added, z, {**about(encoder), "dims": int(z.shape[1])})
+    return adata if copy else None
+
+
+def about(encoder: Encoder) -> dict[str, Any]:
+    """Return the provenance of an encoder's embeddings: its own, or that of one fitted on the cells of a run."""
+    if hasattr(encoder, "provenance"):
+        return dict(encoder.provenance())
     genes: Sequence[str] = getattr(encoder, "library", ()) or getattr(encoder, "genes", ())
-    record = {
+    return {
         "encoder": encoder.name,
-        "dims": z.shape[1],
+        "weights": "fitted",
+        "corpus": "cells of the fit",
         "seed": int(getattr(encoder, "seed", 0)),
         "genes_used": len(genes),
     }
-    _write_embedding(adata, key_added, z, record)
-    return adata if copy else None
+
+
+def storable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record as ``uns`` can hold it: without what is None or empty, and no slash in a key."""
+    kept = {str(key).replace("/", "|"): value for key, value in store.to_plain(record).items()}
+    nested = {key: storable(value) if isinstance(value, dict) else value for key, value in kept.items()}
+    return {key: value for key, value in nested.items() if value is not None and value not in ({}, [])}
 
 
 def latent(adata: AnnData, key: str, *, key_added: str = schema.EMBED, copy: bool = False) -> AnnData | None:
@@ -154,4 +168,4 @@ def _panel_problems(adata: AnnData, genes: list[str]) -> list[Problem]:
 def _write_embedding(adata: AnnData, key: str, z: np.ndarray, record: dict[str, Any]) -> None:
     adata.obsm[key] = z.astype(np.float32)
     meta = schema.meta(adata)
-    adata.uns[schema.META] = {**meta, "embeddings": {**meta.get("embeddings", {}), key: record}}
+    adata.uns[schema.META] = {**meta, "embeddings": {**meta.get("embeddings", {}), key: storable(record)}}

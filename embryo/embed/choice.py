@@ -1,0 +1,64 @@
+"""An encoder by its name: fitted, or pretrained with its weights, its table of orthologs and its leak check."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from embryo import datasets, encoders
+from embryo.core.errors import ConfigError, DataError, Problem
+from embryo.encoders.options import Options
+
+ORTHOLOGS = "gene-orthologs"  # in the registry of datasets
+_ORTHOLOGS_FILE = "mouse_to_human.csv"
+
+
+def encoder(
+    name: str, weights: str | Path | None = None, options: Options | None = None, *, dims: int = 20, seed: int = 0
+) -> Any:
+    """Return an encoder, not yet fitted.
+
+    Parameters
+    ----------
+    name
+        One of `embryo.encoders.names`.
+    weights
+        Folder that the user has downloaded; needed by a pretrained encoder and by no other.
+    options
+        Of a pretrained encoder. Without a table of orthologs in them, that of the registry is used where a mirror or
+        the cache holds it.
+    dims, seed
+        Of a fitted encoder.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, or weights are missing, or given where there are none.
+    StoreError
+        If the weights cannot be read.
+    """
+    if name not in encoders.pretrained_names():
+        if weights is not None and name in encoders.fitted_names():
+            found = f"weights for {name}"
+            raise ConfigError(Problem(found, "none: it is fitted on the cells", "leave weights out"), subject="embed")
+        return encoders.build(name, dims=dims, seed=seed)
+    if weights is None:
+        raise ConfigError(
+            Problem(
+                f"{name} without weights",
+                "the folder with its files",
+                f"download them (embryo encoders card {name} says where) and name the folder (--weights)",
+            ),
+            subject="embed",
+        )
+    options = options or Options(seed=seed)
+    if options.orthologs is None:
+        options = replace(options, orthologs=registered_orthologs())
+    return encoders.open_dir(name, weights, options)
+
+
+def registered_orthologs() -> Path | None:
+    """Return the table of orthologs of the registry, where a mirror or the cache holds it."""
+    try:
+        return datasets.locate(ORTHOLOGS) / _ORTHOLOGS_FILE
+    except DataError:
+        return None
