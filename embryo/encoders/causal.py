@@ -13,8 +13,8 @@ from embryo.encoders.tokens import masked_mean
 _CONSTANT = (r".*rotary_emb\.inv_freq", r".*attention\.(masked_)?bias")  # buffers that older files carry
 
 
-def read(folder: Path, config: Any) -> Any:
-    """Return the network of a configuration with the weights of a folder.
+def read(folder: Path, config: Any, dtype: torch.dtype = torch.float32) -> Any:
+    """Return the network of a configuration with the weights of a folder, in this precision.
 
     Where the configuration ties the head to the embedding, a file without the head is whole.
 
@@ -23,7 +23,7 @@ def read(folder: Path, config: Any) -> Any:
     StoreError
         If weights are missing, left over, of another shape, or damaged.
     """
-    network = architecture.library().AutoModelForCausalLM.from_config(config)
+    network = architecture.library().AutoModelForCausalLM.from_config(config, dtype=dtype)
     state = checkpoint.read_weights(folder)
     names = {id(part): name for name, part in network.named_parameters()}
     own = network.state_dict(keep_vars=True)

@@ -35,6 +35,7 @@ class Geneformer(Ranked):
     files = (*architecture.WEIGHTS, "*dict*.json")
     version: str = "V1"
     pooling: str = "mean"
+    layer: int
 
     @classmethod
     def read(cls, folder: Path, options: Options) -> "Geneformer":
@@ -64,7 +65,7 @@ class Geneformer(Ranked):
         checkpoint.load_into(network, state, ignore=_UNUSED, subject=folder.name)
         network.encoder.layer = network.encoder.layer[:depth]
         encoder = cls(vocabulary, network, options, width=config.hidden_size, limit=config.max_position_embeddings)
-        encoder.version, encoder.pooling = version, pooling
+        encoder.version, encoder.pooling, encoder.layer = version, pooling, depth
         if version == "V2":
             encoder.frame = (_CLS, _EOS)
         return encoder
@@ -86,8 +87,8 @@ class Geneformer(Ranked):
         return Encoded(out[:, 0] if self.pooling == "cls" else masked_mean(out, genes), out, batch.columns, batch.keep)
 
     def provenance(self) -> dict[str, Any]:
-        """Return `Pretrained.provenance` with the variant."""
-        return super().provenance() | {"variant": self.version}
+        """Return `Pretrained.provenance` with the layer's number and the variant."""
+        return super().provenance() | {"layer": self.layer, "variant": self.version}
 
 
 def sizes() -> dict[str, dict[str, int]]:

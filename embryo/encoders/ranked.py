@@ -33,7 +33,7 @@ class Ranked(Pretrained):
     """
 
     ids = "ensembl"
-    axes = Axes("identity", "none: the order says it", f"order by counts / median ({ranking.TIES}); truncate")
+    axes = Axes("identity", "none: the order says it", f"ranked by counts / median ({ranking.TIES}); truncated")
     frame: tuple[str | None, str | None] = (None, None)  # special entries before and after the genes
 
     def __init__(self, vocabulary: Vocabulary, network: nn.Module, options: Options, *, width: int, limit: int) -> None:
