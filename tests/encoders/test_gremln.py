@@ -203,6 +203,12 @@ def test_without_edges_queries_are_scaled_by_one_number(folder: Path) -> None:
 # ---------------------------------------------------------------- what is refused
 
 
+def test_a_tiny_folder_names_its_weights_as_the_released_code_does(golden, folder: Path) -> None:
+    theirs, ours = (set(torch.load(p, weights_only=True)["state_dict"]) for p in (golden[1], folder / "model.ckpt"))
+    assert {key.split(".")[0] for key in theirs - ours} == {"rank_prediction_head"}
+    assert not ours - theirs
+
+
 def test_dictionary_and_weights_must_be_of_one_release(folder: Path) -> None:
     (folder / "gene_vocab.csv").write_text(vocabulary(GENES[:7]))
     with pytest.raises(StoreError, match="10 tokens for an embedding of 9 rows"):
