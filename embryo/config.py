@@ -5,7 +5,7 @@ A config file holds departures from these defaults only; the resolved config is 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -45,12 +45,40 @@ class Split(Section):
     end_h: float | None = Field(None, description="end of the roll-out; the last common time by default")
 
 
+Fitted = Literal["pca", "hvg", "scvi"]
+Pretrained = Literal[
+    "geneformer", "maxtoki", "c2s", "scgpt", "tahoe-x1", "scfoundation", "cellfm", "gremln", "teddy", "scprint2"
+]
+
+
+class Protect(Section):
+    """What no encoder may have been trained on; see `embryo.encoders.leaks`."""
+
+    organism: str | None = Field(None, description="of the data by default")
+    stages: list[str] = Field(default_factory=list, description="such as E8.5, or a range of hours such as 24-48")
+    genotypes: list[str] = Field(default_factory=list, description="such as Tal1")
+    allow: bool = Field(default=False, description="use the encoder all the same; the provenance says so")
+
+
 class Embed(Section):
     """Cell embedding z and gene panel g."""
 
-    encoder: Literal["pca", "hvg", "precomputed"] = "pca"
+    encoder: Fitted | Pretrained | Literal["precomputed"] = Field("pca", description="see `embryo encoders list`")
+    weights: Path | None = Field(None, description="folder of a pretrained encoder that you have downloaded")
     slot: str = Field("X_pca", description="obsm slot of a precomputed embedding")
-    dims: int = Field(20, ge=1)
+    dims: int | None = Field(
+        20, ge=1, description="a pretrained embedding is reduced to so many principal components; null keeps it whole"
+    )
+    layer: int | None = Field(None, description="of a pretrained network; its own by default")
+    pooling: str | None = Field(None, description="of a pretrained network; its own by default")
+    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    batch_tokens: int = Field(16_384, ge=1, description="tokens per batch of a pretrained network")
+    species: str | None = Field(None, description="of the data, where they do not say")
+    orthologs: Path | None = Field(None, description="table of orthologs; that of the registry by default")
+    min_coverage: float = Field(0.5, ge=0, le=1, description="share of the genes that a pretrained encoder must read")
+    variant: str | None = Field(None, description="what an encoder of several forms needs to know; see its card")
+    protect: Protect = Protect()
     panel: list[str] | Literal["auto"] = Field(
         "auto", description="gene names; auto takes the data's own list of circuit genes, else the most variable genes"
     )
@@ -168,6 +196,15 @@ def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
         config.perturb.records()
     except EmbryoError as error:
         raise ConfigError(*error.problems, subject=f"{subject}: perturb.edits") from error
+    if config.embed.encoder in get_args(Pretrained) and config.embed.weights is None:
+        raise ConfigError(
+            Problem(
+                f"embed.encoder = {config.embed.encoder} without embed.weights",
+                "the folder with its files",
+                f"download them (embryo encoders card {config.embed.encoder} says where) and name the folder",
+            ),
+            subject=subject,
+        )
     if config.read.path is not None and config.read.dataset not in (None, "synthetic"):
         raise ConfigError(
             Problem("both read.path and read.dataset", "one source of cells", "remove one of them"), subject=subject

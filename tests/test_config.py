@@ -1,11 +1,12 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embryo import config
+from embryo import config, encoders
 from embryo.core.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -89,3 +90,8 @@ def test_missing_file_and_two_sources() -> None:
         config.load(Path("nowhere.yaml"))
     with pytest.raises(ConfigError, match=r"both read\.path and read\.dataset"):
         config.parse({"read": {"path": "a.h5ad", "dataset": "emt"}})
+
+
+def test_every_encoder_can_be_named() -> None:
+    assert (*get_args(config.Fitted), *get_args(config.Pretrained)) == encoders.names()
+    assert get_args(config.Pretrained) == encoders.pretrained_names()

@@ -7,6 +7,6 @@
 
 from embryo.embed.choice import encoder
 from embryo.embed.files import file
-from embryo.embed.slots import cells, latent, panel
+from embryo.embed.slots import about, cells, latent, panel
 
-__all__ = ["cells", "encoder", "file", "latent", "panel"]
+__all__ = ["about", "cells", "encoder", "file", "latent", "panel"]

@@ -112,6 +112,7 @@ class _Job:
         c, run = self.run.config, self.run
         edits = run.config.perturb.model_dump(mode="json")
         source = [c.read.model_dump(mode="json"), c.split.model_dump(mode="json"), c.seed, contents(c.read.path)]
+        genes = [e["gene"] for e in edits["edits"]]
         synthetic = edits["edits"] if c.read.dataset == "synthetic" else None
         fits = [
             (f"fit seed {s}", c.fit.model_dump(), lambda s=s: rollouts.fit_one(run, self.pairs, s, self.tick))
@@ -119,7 +120,7 @@ class _Job:
         ]
         return [
             ("read", [*source, synthetic], self._read),
-            ("embed", [c.embed.model_dump(), [e["gene"] for e in edits["edits"]]], self._embed),
+            ("embed", [c.embed.model_dump(mode="json"), contents(c.embed.weights), genes], self._embed),
             ("reconstruct", None, self._reconstruct),
             ("couple", c.couple.model_dump(), lambda: rollouts.couple_all(run, self.cells)),
             *fits,
