@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from embryo.datasets import stages
+from embryo.core import stages
 
 
 @pytest.mark.parametrize(
