@@ -78,8 +78,8 @@ class Binning:
 
     def _spread(self, values: Float[np.ndarray, " found"], draws: Float[np.ndarray, " found"]) -> np.ndarray:
         edges = np.quantile(values.astype(np.float64), np.linspace(0, 1, self.n_bins - 1))
-        most = np.searchsorted(edges, values, side="right")
-        least = np.searchsorted(edges, values, side="left")
+        levels, back = np.unique(values, return_inverse=True)
+        most, least = (np.searchsorted(edges, levels, side=side)[back] for side in ("right", "left"))
         return np.asarray(np.ceil(most - draws * (most - least)), dtype=np.int64)
 
     def _one(self, values: Float[np.ndarray, " found"]) -> np.ndarray:

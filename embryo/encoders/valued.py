@@ -70,11 +70,11 @@ class Grammar:
         rng: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return ids, columns and values of a cell's tokens."""
-        ties, turns = rng.random((2, len(self.genes)))
-        values = self.values(counts, ties[columns])
+        values = self.values(counts, rng.random(len(self.genes))[columns])
         room = self.limit - len(self.lead)
         if len(columns) > room:
-            chosen = np.sort(np.argsort(turns[columns], kind="stable")[:room])
+            turns = rng.random(len(self.genes))[columns]
+            chosen = np.sort(np.argpartition(turns, room)[:room])
             columns, values = columns[chosen], values[chosen]
         n = len(self.lead)
         return (

@@ -205,6 +205,12 @@ def test_without_the_slot_the_model_is_one_that_never_had_it(folder, tmp_path, c
         TahoeX1.from_dir(never, Options(variant="drug=aspirin"))
 
 
+def test_half_precision_stays_near(tiny, counts):
+    """Eight bits of mantissa: a relative error of about 1/256 for each rounding."""
+    exact, half = (embed(tiny("tahoe-x1", Options(dtype=d)), counts) for d in ("float32", "bfloat16"))
+    assert 0 < np.abs(half - exact).max() < 0.03
+
+
 def test_the_drug_is_in_the_provenance(tiny, golden):
     assert tiny("tahoe-x1").provenance()["drug"] == "<pad>"
     assert tiny("tahoe-x1", Options(variant="drug=drug A")).provenance()["drug"] == "drug A"
