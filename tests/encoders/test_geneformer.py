@@ -13,6 +13,7 @@ from embryo.core.errors import ConfigError, EditError, StoreError
 from embryo.encoders import geneformer
 from embryo.encoders.geneformer import Geneformer
 from embryo.encoders.options import Options
+from embryo.encoders.ranked import write_dictionaries
 
 transformers = pytest.importorskip("transformers", reason="the extra `foundation` is not installed")
 
@@ -160,6 +161,16 @@ def test_a_neighbours_dictionary_is_refused(folder):
     path.write_text(json.dumps(tokens | {"ENSG99999999999": len(tokens)}))
     with pytest.raises(StoreError, match=f"{len(tokens) + 1} tokens for an embedding of {len(tokens)} rows"):
         Geneformer.from_dir(folder)
+
+
+def test_dictionaries_are_written_as_they_are_read(tmp_path):
+    assert write_dictionaries(tmp_path, GENES, ("<pad>", "<mask>"), 0, "_x") == 27
+    tokens, medians = (
+        json.loads((tmp_path / f"{n}_x.json").read_text()) for n in ("token_dictionary", "gene_median_dictionary")
+    )
+    assert tokens == {name: n for n, name in enumerate(["<pad>", "<mask>", *GENES])}
+    assert set(medians) == set(GENES)
+    assert min(medians.values()) > 0
 
 
 def test_missing_and_foreign_weights_are_listed(folder):
