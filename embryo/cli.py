@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Registered datasets: real embryos with their origin and checksums.", no_args_is_help=True)
 app.add_typer(data, name="data")
+models = typer.Typer(help="Encoders: what each reads, needs and can do.", no_args_is_help=True)
+app.add_typer(models, name="encoders")
 
 out = Console()
 err = Console(stderr=True)
@@ -56,8 +58,7 @@ def run(
         with _progress(quiet=quiet) as (tick, said):
             done = pipeline.run(resolved, target, tick=tick, said=said)
     except KeyboardInterrupt:
-        err.print("Interrupted. The same command goes on where it stopped.", highlight=False)
-        raise typer.Exit(130) from None
+        _interrupted()
     out.print(pipeline.show(done.path), soft_wrap=True, markup=False, highlight=False)
 
 
@@ -111,6 +112,51 @@ def convert(
     out.print(str(target), markup=False, highlight=False)
 
 
+@app.command()
+def embed(
+    file: Annotated[Path, typer.Argument(help="h5ad or zarr with raw counts; not modified.")],
+    target: Annotated[Path, typer.Option("--out", "-o", help="File of the same kind to write.")],
+    encoder: Annotated[str, typer.Option(help="A name of `embryo encoders list`.")] = "pca",
+    weights: Annotated[Path | None, typer.Option(help="Folder of a pretrained encoder that you downloaded.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="key=value of the embed section, such as pooling=cls.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of whatever is drawn.")] = 0,
+    *,
+    quiet: Quiet = False,
+) -> None:
+    """Embed the cells of a file of any size; an interrupted embedding goes on where it stopped."""
+    from embryo import config as configs  # noqa: PLC0415
+    from embryo.pipeline import chosen  # noqa: PLC0415
+
+    given = [f"encoder={encoder}", *([f"weights={weights}"] if weights else []), *(override or ())]
+    section = configs.load(None, tuple(f"embed.{words}" for words in given)).embed
+    try:
+        with _progress(quiet=quiet) as (tick, _):
+            about = chosen.embed_file(file, section, target, seed=seed, tick=tick)
+    except KeyboardInterrupt:
+        _interrupted()
+    out.print(chosen.sentence(about), soft_wrap=True, markup=False, highlight=False)
+    out.print(str(target), soft_wrap=True, markup=False, highlight=False)
+
+
+@models.command("list")
+def encoders_list() -> None:
+    """List the encoders: species, genes, licences, what each can do, memory."""
+    from embryo.encoders import cards  # noqa: PLC0415
+
+    out.print(cards.listing(), soft_wrap=True, markup=False, highlight=False)
+    out.print("\nWhat to know before use: embryo encoders card NAME", markup=False, highlight=False)
+
+
+@models.command("card")
+def encoders_card(name: Annotated[str, typer.Argument(help="A name of `embryo encoders list`.")]) -> None:
+    """Print an encoder's card: genes, licences, where its weights are, what it was trained on, caveats."""
+    from embryo.encoders import cards  # noqa: PLC0415
+
+    out.print(cards.text(name), soft_wrap=True, markup=False, highlight=False)
+
+
 @data.command("list")
 def data_list() -> None:
     """List the registered datasets."""
@@ -151,6 +197,11 @@ def _read(file: Path, key: list[str] | None, time_unit: str | None, space_unit: 
 
     keys = dict(k.partition("=")[::2] for k in key or ())
     return read.auto(file, read.Keys.of({**keys, "time_unit": time_unit, "space_unit": space_unit}))
+
+
+def _interrupted() -> NoReturn:
+    err.print("Interrupted. The same command goes on where it stopped.", highlight=False)
+    raise typer.Exit(130) from None
 
 
 @contextmanager

@@ -8,5 +8,6 @@
 from embryo.embed.choice import encoder
 from embryo.embed.files import file
 from embryo.embed.slots import about, cells, latent, panel
+from embryo.embed.source import opened
 
-__all__ = ["about", "cells", "encoder", "file", "latent", "panel"]
+__all__ = ["about", "cells", "encoder", "file", "latent", "opened", "panel"]

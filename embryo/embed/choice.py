@@ -6,6 +6,8 @@ from typing import Any
 
 from embryo import datasets, encoders
 from embryo.core.errors import ConfigError, DataError, Problem
+from embryo.encoders import leaks
+from embryo.encoders.leaks import Protected
 from embryo.encoders.options import Options
 
 ORTHOLOGS = "gene-orthologs"  # in the registry of datasets
@@ -13,7 +15,14 @@ _ORTHOLOGS_FILE = "mouse_to_human.csv"
 
 
 def encoder(
-    name: str, weights: str | Path | None = None, options: Options | None = None, *, dims: int = 20, seed: int = 0
+    name: str,
+    weights: str | Path | None = None,
+    options: Options | None = None,
+    *,
+    dims: int = 20,
+    seed: int = 0,
+    protected: Protected | None = None,
+    allow_leaks: bool = False,
 ) -> Any:
     """Return an encoder, not yet fitted.
 
@@ -28,11 +37,14 @@ def encoder(
         the cache holds it.
     dims, seed
         Of a fitted encoder.
+    protected, allow_leaks
+        What the encoder may not have been trained on, and whether it may all the same: the provenance says so.
 
     Raises
     ------
     ConfigError
-        If the name is unknown, or weights are missing, or given where there are none.
+        If the name is unknown, weights are missing, or given where there are none, or the encoder has seen what is
+        protected.
     StoreError
         If the weights cannot be read.
     """
@@ -53,7 +65,10 @@ def encoder(
     options = options or Options(seed=seed)
     if options.orthologs is None:
         options = replace(options, orthologs=registered_orthologs())
-    return encoders.open_dir(name, weights, options)
+    opened = encoders.open_dir(name, weights, options)
+    if protected is not None:
+        opened.leaks = leaks.require_no_leak(name, opened.corpus, protected, allow=allow_leaks)
+    return opened
 
 
 def registered_orthologs() -> Path | None:

@@ -116,20 +116,9 @@ def card(name: str) -> Card:
     return _records()[name]
 
 
-def table() -> list[dict[str, str]]:
-    """Return one row per encoder, for a listing: name, species, genes, licences, what it can do, memory."""
-    return [
-        {
-            "name": c.name,
-            "species": ", ".join(c.species),
-            "genes": c.gene_ids,
-            "code": c.code_licence,
-            "weights": c.weights_licence,
-            "can": ", ".join(c.capabilities),
-            "memory (float32)": _memory(c),
-        }
-        for c in map(card, names())
-    ]
+def listing() -> str:
+    """Return every encoder in a few lines: what it reads, can do and needs, its licences, where its weights are."""
+    return "\n\n".join(map(_entry, map(card, names())))
 
 
 def text(name: str) -> str:
@@ -161,9 +150,22 @@ def _records() -> dict[str, Card]:
     return {c.name: c for c in (Card.model_validate(json.loads(text)) for text in texts)}
 
 
+def _entry(c: Card) -> str:
+    rows = {
+        "reads": f"{', '.join(c.species)}; genes by {c.gene_ids}; {'; '.join(c.needs)}",
+        "can": ", ".join(c.capabilities),
+        "memory": _memory(c),
+        "licence": f"code {c.code_licence}; weights {c.weights_licence}",
+        "from": c.weights,
+    }
+    return "\n".join([f"{c.name} - {c.title}", *(f"  {key:<8}{words}" for key, words in rows.items())])
+
+
 def _memory(c: Card) -> str:
+    """Return what the weights take, from the smallest published size to the largest."""
     sizes = sorted(size.memory_gb() for size in c.sizes)
-    return " to ".join(map(_gb, dict.fromkeys([sizes[0], sizes[-1]]))) if sizes else "none"
+    ends = dict.fromkeys([sizes[0], sizes[-1]]) if sizes else {}
+    return f"{' to '.join(map(_gb, ends))} of weights in float32, half in bfloat16" if sizes else "that of the data"
 
 
 def _gb(gigabytes: float) -> str:

@@ -8,13 +8,13 @@ a table of orthologs (`embryo.encoders.orthologs`). Genes that are one gene of t
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from scipy import sparse
 
 from embryo.core.checks import phrases
@@ -73,6 +73,11 @@ class Coverage:
     def share(self) -> float:
         """Share of the genes that could be mapped: of the data's, or of the model's where the data hold more."""
         return min(1.0, self.n_mapped_data / max(1, min(self.n_data, self.n_targets)))
+
+    @property
+    def accepted(self) -> float:
+        """What is held against the least coverage: the share of the genes, or of the counts where that is larger."""
+        return max(self.share, self.share_of_counts or 0.0)
 
     def record(self) -> dict[str, Any]:
         """Return the report for the provenance, JSON-ready; long lists of genes are cut and counted."""
@@ -178,6 +183,7 @@ def map_genes(  # noqa: PLR0913  what the model reads, and what is known about t
     data_species: str | None = None,
     symbols: Mapping[str, str] | None = None,
     orthologs: Orthologs | None = None,
+    sums: Float[np.ndarray, " genes"] | None = None,
     min_coverage: float = 0.5,
 ) -> GeneMap:
     """Match the genes of the data to those of a model.
@@ -199,8 +205,11 @@ def map_genes(  # noqa: PLR0913  what the model reads, and what is known about t
         Ensembl id of each symbol of the model's species, where the model has such a dictionary.
     orthologs
         Needed where the species differ.
+    sums
+        Counts of each gene over some cells. A whole genome holds thousands of genes that are hardly expressed and that
+        no vocabulary has: with its counts, the share of the counts may reach `min_coverage` instead of that of genes.
     min_coverage
-        Smallest `Coverage.share` that is accepted.
+        Smallest `Coverage.accepted` that is accepted.
 
     Returns
     -------
@@ -225,7 +234,10 @@ def map_genes(  # noqa: PLR0913  what the model reads, and what is known about t
         search = _ByName(targets, ids, symbols or {})
     found = [search(ensembl, symbol) for ensembl, symbol in names]
     gene_map = _assemble(genes, targets, found, (data_species, species))
-    if gene_map.coverage.share < min_coverage:
+    if sums is not None and sums.sum() > 0:
+        share = float(sums[gene_map.target_of != UNMAPPED].sum() / sums.sum())
+        gene_map = replace(gene_map, coverage=replace(gene_map.coverage, share_of_counts=share))
+    if gene_map.coverage.accepted < min_coverage:
         raise _too_few(gene_map.coverage, min_coverage, ids, names)
     return gene_map
 
@@ -350,7 +362,8 @@ def _too_few(coverage: Coverage, needed: float, ids: Ids, names: Sequence[Name])
         likely = "say that the data are of Mus musculus and give a table of orthologs: the names look like the mouse's"
     refused = "".join(f", {n} {why}" for why, n in coverage.refused.items() if why != NOT_READ)
     found = (
-        f"{coverage.n_mapped_data} of {coverage.n_data} genes of the data ({coverage.share:.0%} of what could be) "
+        f"{coverage.n_mapped_data} of {coverage.n_data} genes of the data ({coverage.share:.0%} of what could be"
+        f"{'' if coverage.share_of_counts is None else f', {coverage.share_of_counts:.0%} of the counts'}) "
         f"among the {coverage.n_targets} that the model reads{refused}; not read: {phrases.few(coverage.unmapped)}"
     )
     cure = f"{likely}; or lower min_coverage if so few are meant"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
 from jaxtyping import Bool, Float
@@ -20,8 +21,9 @@ from embryo.core.checks import phrases
 from embryo.core.edit import Edit
 from embryo.core.errors import ConfigError, EditError, Problem, SchemaError, StaleError
 from embryo.core.store.files import find
-from embryo.encoders import counting, normalise
+from embryo.encoders import counting, leaks, normalise
 from embryo.encoders.checkpoint import Weights
+from embryo.encoders.corpora import Corpus
 from embryo.encoders.decoder import Decoder, fit_decoder
 from embryo.encoders.genemap import GeneMap, map_genes
 from embryo.encoders.kept import Kept
@@ -72,11 +74,14 @@ class Pretrained(ABC):
         self.targets, self.network, self.options = tuple(targets), network, options
         self.width, self.seed, self.symbols = width, options.seed, symbols
         self.weights = Weights("pretrained")
+        self.corpus: Corpus | None = None  # None where the weights are random
+        self.leaks = "nothing was protected"
         self.decoder: Decoder | None = None
         self.genes: tuple[str, ...] = ()
         self.coverage: dict[str, Any] = {}
         self._reference: AnnData | None = None
         self._responses: dict[str, np.ndarray] = {}
+        self._mapped: tuple[pd.Index, GeneMap] | None = None
         self._reduction: tuple[np.ndarray, np.ndarray] | None = None  # mean and components
 
     # ------------------------------------------------------------ what a model's file says
@@ -134,6 +139,7 @@ class Pretrained(ABC):
         path = find(folder, "a folder with the model's files")
         encoder = cls.read(path, options or Options())
         encoder.weights = Weights.of(path, {f for pattern in cls.files for f in path.glob(pattern)})
+        encoder.corpus = None if encoder.weights.kind == "random" else leaks.corpus_of(cls.name, path)
         encoder.network.requires_grad_(requires_grad=False).eval().to(encoder.options.device)
         return encoder
 
@@ -161,8 +167,10 @@ class Pretrained(ABC):
 
     def map_genes(self, adata: AnnData) -> GeneMap:
         """Return which genes of the data the model reads; `SchemaError` below `Options.min_coverage`."""
+        if self._mapped is not None and self._mapped[0].equals(adata.var_names):
+            return self._mapped[1]
         o = self.options
-        return map_genes(
+        gene_map = map_genes(
             adata.var,
             self.targets,
             ids=self.ids,
@@ -170,8 +178,11 @@ class Pretrained(ABC):
             data_species=o.species or schema.meta(adata).get("organism"),
             symbols=self.symbols,
             orthologs=None if o.orthologs is None else Orthologs.read(o.orthologs),
+            sums=next((np.asarray(counts.sum(axis=0)).ravel() for _, counts in counting.blocks(adata)), None),
             min_coverage=o.min_coverage,
         )
+        self._mapped = adata.var_names, gene_map
+        return gene_map
 
     def profiles(self, adata: AnnData, gene_map: GeneMap | None = None) -> Iterator[tuple[slice, Profiles]]:
         """Yield (rows, counts over the model's genes) block by block.
@@ -325,6 +336,8 @@ class Pretrained(ABC):
             "seed": self.seed,
             "dtype": self.options.precise,
             "coverage": self.coverage,
+            "corpus": self._trained_on(),
+            "leaks": self.leaks,
             **self.weights.record(),
         }
 
@@ -340,6 +353,11 @@ class Pretrained(ABC):
             found = f"the {self.name} encoder before fit"
             raise StaleError(Problem(found, "a fitted encoder", "use the one that encoder.fit(adata) returns"))
         return Kept(self.name, self.dims, self.seed, self.genes, self.decoder, dict(self._responses), self.provenance())
+
+    def _trained_on(self) -> str:
+        if self.weights.kind == "random":
+            return "nothing: random weights"
+        return self.corpus.name if self.corpus is not None and self.corpus.known else "unknown"
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return decoder and responses; the weights stay where the user keeps them."""

@@ -16,7 +16,7 @@ from embryo.config import Config, Section
 from embryo.core import schema
 from embryo.core.errors import ConfigError, Problem
 from embryo.core.schema import Needs
-from embryo.encoders.options import Options
+from embryo.pipeline import chosen
 
 SPLIT = "split"  # obs: which part an embryo plays
 TRAIN, HELD_OUT, EDITED = "train", "held-out", "edited"
@@ -201,11 +201,13 @@ def embed_all(adata: AnnData, config: Config, path: Path) -> str:
         embed.latent(adata, e.slot)
         what = f"embedding taken from obsm[{e.slot!r}]"
     else:
-        encoder = chosen(config, train).fit(train)
+        most = min(train.shape) - 1
+        organism = schema.meta(train).get("organism")
+        encoder = chosen.encoder(e, dims=min(e.dims or most, most), seed=config.seed, organism=organism).fit(train)
         embed.cells(adata, encoder)
         encoder.response(genes)  # of a pretrained network it is computed now, while the weights are at hand
         encoders.save(encoder, path)
-        what = described(encoder, train.n_obs)
+        what = chosen.described(encoder, train.n_obs)
     embed.panel(adata, genes)
     if config.render.colour not in (schema.CELL_TYPE, *genes):
         raise ConfigError(
@@ -214,37 +216,6 @@ def embed_all(adata: AnnData, config: Config, path: Path) -> str:
             )
         )
     return f"{what}; panel of {len(genes)} genes"
-
-
-def chosen(config: Config, train: AnnData) -> Any:
-    """Return the encoder that the config names, not yet fitted, after its leak check."""
-    e = config.embed
-    most = min(train.shape) - 1
-    options = Options(
-        dims=e.dims,
-        layer=e.layer,
-        pooling=e.pooling,
-        device=e.device,
-        dtype=e.dtype,
-        seed=config.seed,
-        batch_tokens=e.batch_tokens,
-        min_coverage=e.min_coverage,
-        species=e.species,
-        orthologs=e.orthologs,
-        variant=e.variant,
-    )
-    return embed.encoder(
-        e.encoder, e.weights, options, dims=most if e.dims is None else min(e.dims, most), seed=config.seed
-    )
-
-
-def described(encoder: Any, n: int) -> str:
-    """Say in one line what the cells were embedded with."""
-    about = embed.about(encoder)
-    if about["weights"] == "fitted":
-        return f"{encoder.name} with {encoder.dims} dimensions, fitted on {n:,} training cells"
-    decoder = f"; {encoder.decoder.held_out}" if getattr(encoder, "decoder", None) else ""
-    return f"{encoder.name} ({about['weights']} weights, {encoder.dims} dimensions){decoder}"
 
 
 def without_genes(adata: AnnData) -> AnnData:

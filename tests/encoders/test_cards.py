@@ -81,8 +81,13 @@ def test_licences_that_forbid_are_said() -> None:
     assert "no time tokens" in cards.text("maxtoki")
 
 
-def test_the_table_is_one_row_per_encoder() -> None:
-    rows = cards.table()
-    assert [row["name"] for row in rows] == list(cards.names())
-    assert len({tuple(row) for row in rows}) == 1
-    assert {row["name"]: row["memory (float32)"] for row in rows}["geneformer"] == "0.041 GB to 1.3 GB"
+def test_the_listing_says_of_every_encoder_what_a_user_asks() -> None:
+    entries = cards.listing().split("\n\n")
+    assert [entry.split(" - ")[0] for entry in entries] == list(cards.names())
+    for entry, name in zip(entries, cards.names(), strict=True):
+        c = cards.card(name)
+        assert [line.split()[0] for line in entry.splitlines()[1:]] == ["reads", "can", "memory", "licence", "from"]
+        assert c.weights in entry
+        assert c.code_licence in entry
+        assert ", ".join(c.capabilities) in entry
+    assert "0.041 GB to 1.3 GB of weights in float32" in cards.listing()

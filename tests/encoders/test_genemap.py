@@ -131,6 +131,16 @@ def test_what_is_wrong_is_said_with_its_cure(names: tuple[str, ...], options: di
         map_genes(var(*names), (TBXT, TAL1, SOX2, HBZ, "TBXU"), **options)
 
 
+def test_a_genome_is_read_where_its_counts_are() -> None:
+    genes, sums = var(TBXT, "a", "b", "c"), np.array([90.0, 5.0, 5.0, 0.0])
+    vocabulary = (TBXT, "x", "y", "z")
+    read = map_genes(genes, vocabulary, ids="ensembl", sums=sums)
+    assert read.coverage.share_of_counts == 0.9
+    assert "90.0% of the counts" in str(read.coverage)
+    with pytest.raises(SchemaError, match=r"25% of what could be, 9% of the counts\)"):
+        map_genes(genes, vocabulary, ids="ensembl", sums=sums[::-1] + np.array([10.0, 0, 0, 0]))
+
+
 def test_targets_stand_once() -> None:
     with pytest.raises(SchemaError, match="1 double genes of the model"):
         map_genes(var(TBXT), (TBXT, TBXT), ids="ensembl")

@@ -1,0 +1,90 @@
+"""The encoder that a config section chooses, and a file embedded with it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from embryo import embed
+from embryo.config import Embed
+from embryo.core import schema
+from embryo.core.errors import ConfigError, Problem
+from embryo.encoders.leaks import Protected
+from embryo.encoders.options import Options
+
+
+def encoder(e: Embed, *, dims: int, seed: int, organism: str | None) -> Any:
+    """Return the encoder that a section names, not yet fitted, after its leak check.
+
+    Parameters
+    ----------
+    e
+        The section.
+    dims
+        Of a fitted encoder; a pretrained one follows the section.
+    seed
+        Of whatever is drawn.
+    organism
+        Of the data, where they say so.
+
+    Raises
+    ------
+    EmbryoError
+        If the encoder cannot be opened, or has seen what the section protects.
+    """
+    options = Options(
+        dims=e.dims,
+        layer=e.layer,
+        pooling=e.pooling,
+        device=e.device,
+        dtype=e.dtype,
+        seed=seed,
+        batch_tokens=e.batch_tokens,
+        min_coverage=e.min_coverage,
+        species=e.species,
+        orthologs=e.orthologs,
+        variant=e.variant,
+    )
+    p = e.protect
+    species = p.organism or e.species or organism
+    if (p.stages or p.genotypes) and species is None:
+        cure = "say whose stages and genotypes they are (embed.protect.organism)"
+        raise ConfigError(Problem("protected stages or genotypes of no organism", "an organism", cure), subject="embed")
+    protected = Protected(species, tuple(p.stages), tuple(p.genotypes)) if species is not None else None
+    return embed.encoder(e.encoder, e.weights, options, dims=dims, seed=seed, protected=protected, allow_leaks=p.allow)
+
+
+def described(encoder: Any, n: int) -> str:
+    """Say in one line what cells were embedded with; `n` cells of the fit."""
+    about = embed.about(encoder)
+    if about["weights"] == "fitted":
+        return f"{encoder.name} with {encoder.dims} dimensions, fitted on {n:,} training cells"
+    decoder = f"; {encoder.decoder.held_out}" if getattr(encoder, "decoder", None) else ""
+    return f"{encoder.name} ({about['weights']} weights, {encoder.dims} dimensions){decoder}"
+
+
+def sentence(about: Mapping[str, Any]) -> str:
+    """Say in one line how an embedding was made, from its provenance."""
+    words = [f"{about['encoder']}, {about['weights']} weights, {about['dims']} dimensions"]
+    words += [f"{key} {about[key]}" for key in ("layer", "pooling", "dtype") if about.get(key) is not None]
+    coverage = about.get("coverage", {})
+    if coverage:
+        words.append(f"{coverage['n_mapped_data']:,} of {coverage['n_data']:,} genes read")
+    words += [f"{key}: {about[key]}" for key in ("corpus", "leaks") if about.get(key)]
+    return "; ".join(words)
+
+
+def embed_file(
+    path: Path,
+    e: Embed,
+    out: Path,
+    *,
+    seed: int = 0,
+    key_added: str = schema.EMBED,
+    tick: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Embed the cells of a file of any size with the encoder of a section; see `embryo.embed.file`."""
+    with embed.opened(path, species=e.species) as source:
+        organism = source.meta.get("organism")
+        most = min(source.n_obs, len(source.var)) - 1
+    chosen = encoder(e, dims=min(e.dims or most, most), seed=seed, organism=organism)
+    return embed.file(path, chosen, out, key_added=key_added, species=e.species, tick=tick)
