@@ -19,7 +19,7 @@ from torch import nn
 from embryo.core import schema
 from embryo.core.edit import Edit
 from embryo.core.errors import ConfigError, Problem, SchemaError, StoreError
-from embryo.encoders import architecture, causal, checkpoint, genenames, sentences
+from embryo.encoders import architecture, causal, checkpoint, counting, genenames, sentences
 from embryo.encoders.genemap import UNMAPPED, Coverage, GeneMap
 from embryo.encoders.options import Options
 from embryo.encoders.pretrained import Pretrained
@@ -112,7 +112,7 @@ class C2S(Pretrained):
         if problems:
             raise SchemaError(*problems, subject="gene map")
         self._open(words)
-        return self._mapped(tuple(map(str, adata.var_names)), words, species)
+        return self._map_of(adata, words, species)
 
     def profiles(self, adata: AnnData, gene_map: GeneMap | None = None) -> Iterator[tuple[slice, Profiles]]:
         """Yield blocks as `Pretrained.profiles` does, keyed by symbols: columns depend on what was met before."""
@@ -197,7 +197,10 @@ class C2S(Pretrained):
         written: str = self.tokenizer.decode(whole[0, len(ids) :].tolist())
         return written.upper().split()[: self.length]
 
-    def _mapped(self, genes: tuple[str, ...], words: Sequence[str], species: str) -> GeneMap:
+    def _map_of(self, adata: AnnData, words: Sequence[str], species: str) -> GeneMap:
+        genes = tuple(map(str, adata.var_names))
+        sums = next((np.asarray(counts.sum(axis=0)).ravel() for _, counts in counting.blocks(adata)), np.zeros(0))
+        read = sums[np.array([bool(word) for word in words])[: len(sums)]].sum()
         column = {word: k for k, word in enumerate(self.targets)}
         times = Counter(word for word in words if word)
         coverage = Coverage(
@@ -211,6 +214,7 @@ class C2S(Pretrained):
             refused={"without a symbol that the model spells": n} if (n := len(genes) - sum(times.values())) else {},
             data_species=species,
             species=species,
+            share_of_counts=float(read / sums.sum()) if sums.sum() > 0 else None,
         )
         target_of = np.array([column.get(word, UNMAPPED) for word in words], dtype=np.int64)
         return GeneMap(genes, self.targets, target_of, coverage)

@@ -125,6 +125,16 @@ def test_ids_without_symbols_are_refused(folder, human_cells):
         encoder.encode(worm)
 
 
+def test_what_the_tokenizer_cannot_spell_is_counted(folder, data):
+    """Two of 30 genes renamed: the share of the counts is that of the other 28."""
+    encoder = C2S.from_dir(folder, PLAIN)
+    data.var_names = ["unheard", "two words", *data.var_names[2:]]
+    coverage = encoder.map_genes(data).coverage
+    sums = np.asarray(data.layers["counts"].sum(0)).ravel()
+    assert coverage.unmapped == ("unheard", "two words")
+    assert coverage.share_of_counts == pytest.approx(sums[2:].sum() / sums.sum())
+
+
 def test_genes_of_one_symbol_are_one(folder, data):
     encoder = C2S.from_dir(folder, PLAIN)
     data.var_names = ["gene1", *data.var_names[1:]]
