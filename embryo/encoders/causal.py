@@ -23,7 +23,9 @@ def read(folder: Path, config: Any, dtype: torch.dtype = torch.float32) -> Any:
     StoreError
         If weights are missing, left over, of another shape, or damaged.
     """
-    network = architecture.library().AutoModelForCausalLM.from_config(config, dtype=dtype)
+    with architecture.unfilled():
+        network = architecture.library().AutoModelForCausalLM.from_config(config, dtype=dtype)
+    network.tie_weights()
     state = checkpoint.read_weights(folder)
     names = {id(part): name for name, part in network.named_parameters()}
     own = network.state_dict(keep_vars=True)
