@@ -23,9 +23,8 @@ from embryo.core import schema
 from embryo.core.errors import ConfigError, Problem
 from embryo.encoders import bridge_stand_in, checkpoint, genenames
 from embryo.encoders.bridge import BRIDGE, PROTOCOL, Description, Link, Settings, read_bridge
-from embryo.encoders.genemap import GeneMap, map_genes
+from embryo.encoders.genemap import GeneMap
 from embryo.encoders.options import Options
-from embryo.encoders.orthologs import Orthologs
 from embryo.encoders.pretrained import Pretrained
 from embryo.encoders.tokens import Encoded, Profiles, TokenBatch, Tokens
 
@@ -104,19 +103,11 @@ class Bridged(Pretrained):
 
     def map_genes(self, adata: AnnData) -> GeneMap:
         """Return which genes the model reads; in the species of the data if it is one of the model's."""
-        o = self.options
         known = [genenames.scientific(name) for name in self.description.species]
-        said = o.species or schema.meta(adata).get("organism")
+        said = self.options.species or schema.meta(adata).get("organism")
         of_data = genenames.species(genenames.of(adata.var), said, known[0])
-        return map_genes(
-            adata.var,
-            self.targets,
-            ids=self.ids,
-            species=of_data if of_data in known else known[0],
-            data_species=of_data,
-            orthologs=None if o.orthologs is None else Orthologs.read(o.orthologs),
-            min_coverage=o.min_coverage,
-        )
+        self.species = of_data if of_data in known else known[0]  # type: ignore[misc]  # the class knows one species
+        return super().map_genes(adata)
 
     def tokenize(self, profiles: Profiles) -> Tokens:
         """Return each cell's genes with their counts: the program makes tokens of them."""
