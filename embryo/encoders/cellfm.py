@@ -106,7 +106,7 @@ class CellFM(Pretrained):
         checkpoint.load_into(network, _shaped(state, network), ignore=settings.ignore, subject=path.name)
         cls.pooling_of(options)
         cls.layer_of(options, config.layers, config.layers)
-        return cls(genes, network, options, dims=config.width)
+        return cls(genes, network, options, width=config.width)
 
     @classmethod
     def write_tiny(cls, folder: Path, genes: Sequence[str], seed: int = 0) -> Path:
