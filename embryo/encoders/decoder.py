@@ -24,10 +24,19 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from embryo.core.errors import ConfigError, DivergedError, Problem, SchemaError
-from embryo.encoders.heldout import Expression, HeldOut, column_mean, dense, measure, split_groups, squared_errors
+from embryo.encoders.heldout import (
+    Expression,
+    HeldOut,
+    column_mean,
+    dense,
+    measure,
+    set_aside,
+    split_groups,
+    squared_errors,
+)
 
 KINDS = ("ridge", "network")
-_FOLDS, _ASIDE, _BLOCK = 5, 10, 1024
+_FOLDS, _BLOCK = 5, 1024
 _FEWEST = 4
 _PENALTIES = np.logspace(-8, 4, 25)
 _WIDTH, _EPOCHS, _PATIENCE, _BATCH, _RATE = 128, 200, 10, 128, 1e-3
@@ -128,8 +137,8 @@ def fit_decoder(
     genes
         Names of the columns of `expression`.
     kind
-        ``"ridge"``, or ``"network"`` with 128 hidden units, stopped when its error on a tenth of the embryos of the
-        fit (of its cells, where there is one embryo) rises.
+        ``"ridge"``, or ``"network"`` with 128 hidden units, stopped when its error on about a tenth of the cells
+        (whole embryos, where there are several) rises.
     seed
         Seed of whatever is drawn.
 
@@ -228,7 +237,7 @@ def _penalty(s2: np.ndarray, projected: np.ndarray, total: float, n: int) -> flo
 
 def _fit_network(data: _Cells, seed: int) -> nn.Sequential:
     """Fit with Adam; keep the weights with the smallest error on embryos set aside, and stop when it rises."""
-    train, aside = (data.take(rows) for rows in next(split_groups(data.codes, _ASIDE, seed)))
+    train, aside = (data.take(rows) for rows in set_aside(data.codes, seed))
     draws = np.random.default_rng(seed)
     network = _shape("network", data.shape[1], data.shape[2], seed)
     _standardise(network, train)

@@ -113,6 +113,14 @@ def split_groups(
         yield from KFold(min(folds, len(codes) // 2), shuffle=True, random_state=seed).split(codes)
 
 
+def set_aside(
+    codes: Int[np.ndarray, " cells"], seed: int
+) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " aside"]]:
+    """Return rows of (train, set aside): about a tenth of the cells, whole groups where there are several."""
+    tenth = len(codes) / 10
+    return min(split_groups(codes, 10, seed), key=lambda parts: abs(len(parts[1]) - tenth))
+
+
 def dense(y: Expression) -> np.ndarray:
     """Return the matrix written out, float64."""
     return np.asarray(y.toarray() if isinstance(y, sparse.csr_array) else y, dtype=np.float64)
