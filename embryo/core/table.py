@@ -13,7 +13,7 @@ from embryo.core.errors import EmbryoError, Problem
 COLUMNS = ("board", "split", "model", "role", "metric", "value", "low", "high", "n_seeds", "unit")
 LEVEL = 0.95
 
-Role = Literal["ours", "floor", "ceiling", "control", "edited", "difference", "repeat"]
+Role = Literal["ours", "floor", "ceiling", "control", "edited", "difference", "repeat", "random"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def row(
     model
         Who made the number: a model, or the name of the floor.
     role
-        How to read it: ours, floor, ceiling, control, edited, difference or repeat.
+        How to read it: ours, floor, ceiling, control, edited, difference, repeat or random.
     metric
         Name of the quantity; a class stands in brackets, ``fraction[neural]``.
     unit

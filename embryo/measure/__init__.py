@@ -13,7 +13,7 @@ from embryo.measure.neighbourhood import mixing, neighbourhood_enrichment
 from embryo.measure.noise import halves
 from embryo.measure.order import sequential_order
 from embryo.measure.paired import FATE_PROBABILITIES, TERMINAL_STATES, displacement_um, per_cell
-from embryo.measure.probes import balanced_accuracy, read_labels, read_times
+from embryo.measure.probes import Method, balanced_accuracy, read_labels, read_times
 from embryo.measure.shape import SIZE_UNITS, laterality, size
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "SIZE_UNITS",
     "TERMINAL_STATES",
     "FateClassifier",
+    "Method",
     "Repeat",
     "agreement",
     "balanced_accuracy",

@@ -20,6 +20,7 @@ ABSENT = "–"
 ROLES = {
     "ours": "the model of this run",
     "floor": "what costs nothing to know; a model that is not better than every floor has learned nothing useful here",
+    "random": "the same architecture with random weights: a control that has learned nothing",
     "ceiling": "as good as the noise of the data lets any model be",
     "control": "the roll-out without an edit",
     "edited": "the roll-out with the edit",
