@@ -89,7 +89,7 @@ def measure(
 
 
 def squared_errors(
-    predicted: Iterable[Float[np.ndarray, "rows genes"]], y: Expression, mean: Float[np.ndarray, " genes"]
+    predicted: Iterable[Float[np.ndarray, "_ genes"]], y: Expression, mean: Float[np.ndarray, " genes"]
 ) -> Float[np.ndarray, "two genes"]:
     """Return the squared error of each gene, summed over cells: of predictions (blocks of rows) and of `mean`."""
     total, at = np.zeros((2, y.shape[1])), 0
