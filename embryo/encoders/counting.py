@@ -1,6 +1,7 @@
 """Raw counts out of an AnnData, block by block, and gene edits on them: the inputs of every pretrained encoder."""
 
 import hashlib
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -104,6 +105,35 @@ def edit(
             after = np.where(carriers[number], after, before)
         counts = _with_column(counts, column, before, after)
     return Profiles(counts, cells.total, cells.keys)
+
+
+def carriers(adata: AnnData, edits: Sequence[Edit], *, seed: int) -> Bool[np.ndarray, "edits cells"]:
+    """Return which cells carry each edit: those of its type, at its times, and of these its share.
+
+    Who belongs to a mosaic is drawn from the seed and the cell's name, so that it does not hang on the other cells.
+
+    Raises
+    ------
+    SchemaError
+        If an edit is for a cell type, and the cells have none.
+    """
+    typed = [each for each in edits if each.cell_type is not None]
+    if typed and schema.CELL_TYPE not in adata.obs:
+        found = f"an edit of {typed[0].cell_type} cells for cells without a type"
+        raise SchemaError(Problem(found, f"obs[{schema.CELL_TYPE!r}]", "annotate the cells, or edit all of them"))
+    return np.stack([_carry(adata, each, seed) for each in edits])
+
+
+def _carry(adata: AnnData, each: Edit, seed: int) -> Bool[np.ndarray, " cells"]:
+    who = np.ones(adata.n_obs, dtype=bool)
+    if each.cell_type is not None:
+        who &= (adata.obs[schema.CELL_TYPE].astype(str) == each.cell_type).to_numpy()
+    if schema.TIME in adata.obs:
+        who &= np.array([each.active(float(t)) for t in adata.obs[schema.TIME]], dtype=bool)
+    if each.fraction < 1:
+        draws = [np.random.default_rng((seed, zlib.crc32(str(name).encode()))).random() for name in adata.obs_names]
+        who &= np.array(draws) < each.fraction
+    return who
 
 
 def _operate(

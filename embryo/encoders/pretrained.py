@@ -81,7 +81,7 @@ class Pretrained(ABC):
         self.coverage: dict[str, Any] = {}
         self._reference: AnnData | None = None
         self._responses: dict[str, np.ndarray] = {}
-        self._mapped: tuple[pd.Index, GeneMap] | None = None
+        self._mapped: tuple[str | None, pd.DataFrame, GeneMap] | None = None
         self._reduction: tuple[np.ndarray, np.ndarray] | None = None  # mean and components
 
     # ------------------------------------------------------------ what a model's file says
@@ -167,21 +167,22 @@ class Pretrained(ABC):
 
     def map_genes(self, adata: AnnData) -> GeneMap:
         """Return which genes of the data the model reads; `SchemaError` below `Options.min_coverage`."""
-        if self._mapped is not None and self._mapped[0].equals(adata.var_names):
-            return self._mapped[1]
         o = self.options
+        species = o.species or schema.meta(adata).get("organism")
+        if self._mapped is not None and self._mapped[0] == species and self._mapped[1].equals(adata.var):
+            return self._mapped[2]
         gene_map = map_genes(
             adata.var,
             self.targets,
             ids=self.ids,
             species=self.species,
-            data_species=o.species or schema.meta(adata).get("organism"),
+            data_species=species,
             symbols=self.symbols,
             orthologs=None if o.orthologs is None else Orthologs.read(o.orthologs),
             sums=next((np.asarray(counts.sum(axis=0)).ravel() for _, counts in counting.blocks(adata)), None),
             min_coverage=o.min_coverage,
         )
-        self._mapped = adata.var_names, gene_map
+        self._mapped = species, adata.var.copy(), gene_map
         return gene_map
 
     def profiles(self, adata: AnnData, gene_map: GeneMap | None = None) -> Iterator[tuple[slice, Profiles]]:
@@ -219,14 +220,17 @@ class Pretrained(ABC):
         """Dimensions of z: the network's, or those that `Options.dims` reduces it to."""
         return self.width if self.options.dims is None else self.options.dims
 
-    def encode(self, adata: AnnData) -> Float[np.ndarray, "cells dims"]:
-        """Embed cells block by block; see `Encoder.encode`."""
-        return np.concatenate([z for _, z in self.stream(adata)])
+    def encode(self, adata: AnnData, edits: Sequence[Edit] = ()) -> Float[np.ndarray, "cells dims"]:
+        """Embed cells block by block, after edits of their gene inputs where there are any; see `Encoder.encode`.
 
-    def stream(self, adata: AnnData) -> Iterator[tuple[slice, Float[np.ndarray, "cells dims"]]]:
-        """Yield (rows, z) block by block, so that memory does not grow with the number of cells of a backed file."""
-        for rows, cells in self.profiles(adata):
-            yield rows, self.encode_tokens(self.tokenize(cells))
+        An edit acts in the cells of its type, at its times, and in its share of them, as in a roll-out.
+        """
+        gene_map, out = self.map_genes(adata), []
+        for rows, cells in self.profiles(adata, gene_map):
+            who = counting.carriers(adata[rows], edits, seed=self.seed) if edits else None
+            edited = self.edit(cells, edits, gene_map, who)
+            out.append(self.encode_tokens(self.tokenize(edited)))
+        return np.concatenate(out)
 
     def encode_tokens(self, tokens: Tokens, *, exact: bool = False) -> Float[np.ndarray, "cells dims"]:
         """Embed tokens in batches of like length, the order of cells kept; `exact` in float32 whatever the options."""

@@ -111,3 +111,27 @@ def test_only_the_carriers_are_edited():
 def test_a_gene_that_is_absent_or_not_read_changes_nothing():
     held, gene_map = mapped(cells([[5, 0, 3, 4]]), ["A", "B", "C"])
     assert counting.edit(held, [Edit("B"), Edit("D")], gene_map).counts is held.counts
+
+
+def test_an_edit_is_carried_by_its_cells_at_its_times():
+    adata = cells(np.ones((4, 4)))
+    adata.obs["cell_type"], adata.obs["time"] = ["gut", "gut", "skin", "skin"], [0.0, 5.0, 0.0, 5.0]
+    edits = [Edit("A"), Edit("A", cell_type="gut"), Edit("A", t_on_h=1.0, t_off_h=5.1), Edit("A", fraction=0.0)]
+    assert counting.carriers(adata, edits, seed=0).tolist() == [
+        [True, True, True, True],
+        [True, True, False, False],
+        [False, True, False, True],
+        [False, False, False, False],
+    ]
+    del adata.obs["cell_type"]
+    with pytest.raises(SchemaError, match="an edit of gut cells for cells without a type"):
+        counting.carriers(adata, edits, seed=0)
+
+
+def test_a_mosaic_does_not_hang_on_the_other_cells():
+    adata = cells(np.ones((400, 4)))
+    whole = counting.carriers(adata, [Edit("A", fraction=0.3)], seed=2)[0]
+    assert 0.2 < whole.mean() < 0.4
+    part = counting.carriers(adata[100:110], [Edit("A", fraction=0.3)], seed=2)[0]
+    np.testing.assert_array_equal(part, whole[100:110])
+    assert (counting.carriers(adata, [Edit("A", fraction=0.3)], seed=3)[0] != whole).any()

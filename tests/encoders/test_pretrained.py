@@ -103,6 +103,15 @@ def test_an_edit_moves_the_cells_that_it_touches_and_no_other(encoder, adata, op
     close(moved[~carriers[0]], 0.0)
 
 
+def test_edited_cells_are_embedded_in_one_call(encoder, adata):
+    adata.obs["cell_type"] = np.where(np.arange(adata.n_obs) < 4, "gut", "skin")
+    gene, z = str(adata.var_names[0]), encoder.encode(adata)
+    moved = encoder.encode(adata, [Edit(gene, cell_type="gut")]) - z
+    assert np.abs(moved[:4]).max() > 1e-4
+    close(moved[4:], 0.0)
+    np.testing.assert_array_equal(encoder.encode(adata, []), z)
+
+
 def test_a_response_is_the_step_that_a_knock_out_makes(encoder, adata):
     fitted = encoder.fit(adata)
     gene = str(adata.var_names[0])
