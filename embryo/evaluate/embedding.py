@@ -119,7 +119,7 @@ def embedding(
     task
         What to ask.
     fitted
-        Further encoders of `embryo.encoders.fitted`, such as ``"scvi"``, fitted like PCA, for every seed.
+        Further encoders of `embryo.encoders.fitted_names`, such as ``"scvi"``, fitted like PCA, for every seed.
     seeds
         How many seeds: of random weights, k-means, thinning and shuffles.
     tick

@@ -19,7 +19,7 @@ _METHODS: tuple[measure.Method, ...] = ("kNN", "logistic")
 _MAE = Metric("stage, ridge probe: mean absolute error", "h", "lower")
 _ORDER = Metric("order of stages (1 in order, 0 random)")
 _ENTROPY = Metric("batch mixing, entropy of neighbours (1 mixed)")
-_ASW = Metric("batch mixing, 1 - |silhouette| (1 mixed)")
+_ASW = Metric("batch mixing, batch ASW (1 mixed)")
 Score = tuple[Metric, str, float]
 
 

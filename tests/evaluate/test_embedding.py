@@ -88,7 +88,7 @@ def test_noise_scores_chance(table: pd.DataFrame) -> None:
     assert value(table, name, "cell_type, logistic") == pytest.approx(1 / 3, abs=0.08)
     assert value(table, name, "cell_type, k-means clusters: ARI") == pytest.approx(0, abs=0.05)
     assert value(table, name, "order of stages") == pytest.approx(0, abs=0.1)
-    assert value(table, name, "batch mixing, 1 -") > 0.9
+    assert value(table, name, "batch mixing, batch ASW") > 0.9
 
 
 def test_floors_ceiling_and_random_weights_always_stand_there(table: pd.DataFrame) -> None:
