@@ -263,6 +263,15 @@ class Programs:
 
     # ------------------------------------------------------------ the store
 
+    def provenance(self) -> dict[str, Any]:
+        """Return what an embedding's reader must know: programs, cells' embryos, and the encoder below, if any."""
+        f = self._fitted()
+        source = {} if self.source is None else {"source": self.source.provenance()}
+        return {
+            "encoder": self.name, "dims": self.dims, "seed": self.seed, "genes_used": len(f.library),
+            "programs": str(f.membership), "embryos_fitted": list(f.embryos), **source,
+        }  # fmt: skip
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the network and its read-outs; a source's weights stay where the user keeps them."""
         return self._fitted().stored() | {f"{_OF}{gene}": row for gene, row in self.responses.items()}

@@ -211,6 +211,8 @@ def test_a_stored_head_over_a_pretrained_encoder_asks_for_it(over_geneformer, ti
     record = json.loads(json.dumps(head.record()))
     assert record["source"]["encoder"] == "geneformer"
     assert record["source"]["weights"] == "random"
+    assert head.provenance()["source"]["weights"] == "random"
+    assert head.provenance()["programs"].startswith("3 programs of 14 genes")
     alone = Programs.restore(head.tensors(), record)
     np.testing.assert_array_equal(alone.response([gene]), rows)
     np.testing.assert_array_equal(alone.decode(np.ones((2, 3))), head.decode(np.ones((2, 3))))
