@@ -14,7 +14,7 @@ from embryo.core.errors import Problem, SchemaError
 from embryo.evaluate.ledger import Metric
 
 WILD_TYPE = "wild type"  # what an empty perturbation means
-_FOLDS, _LEAVE_ONE, _STAGES = 5, 8, 12
+_FOLDS, _LEAVE_ONE, _STAGES, _CLUSTERED = 5, 8, 12, 2
 _METHODS: tuple[measure.Method, ...] = ("kNN", "logistic")
 _MAE = Metric("stage, ridge probe: mean absolute error", "h", "lower")
 _ORDER = Metric("order of stages (1 in order, 0 random)")
@@ -111,6 +111,7 @@ class Exam:
         if self.batch is None or not measure.comparable(self.batch, self.kind).any():
             self.batch = None
             self._say("batches: no kind of cell with ten cells in two batches: batch mixing not measured")
+        self.clustered = self._clustered()
         self._say(*_twins(obs, task.labels))
 
     def split(self) -> str:
@@ -174,20 +175,19 @@ class Exam:
 
     def of_clusters(self, view: View, seed: int, other_z: np.ndarray | None = None) -> Iterator[Score]:
         """Yield how clusters of each held-out group agree with its labels; with `other_z`, with clusters of that."""
-        for name, label in list(self.labels.items())[:1]:
-            for group, cells in self._by_group(view.test):
-                truth = label[view.test[cells]]
-                named, n = truth != "", len(set(truth) - {""})
-                if n < 2:
-                    continue
-                z = view.test_z[cells][named]
-                against = truth[named]
-                if other_z is not None:
-                    against = measure.clusters(other_z[cells][named], n, seed=seed).astype(str)
-                for what, value in measure.agreement(measure.clusters(z, n, seed=seed), against).items():
-                    yield Metric(f"{name}, k-means clusters: {what}"), group, value
-                if other_z is None:
-                    yield Metric(f"{name}, silhouette (s + 1) / 2"), group, measure.separation(z, against)
+        name = self.task.labels[0] if self.task.labels else ""
+        for group, cells in self._by_group(view.test):
+            if group not in self.clustered:
+                continue
+            truth = self.labels[name][view.test[cells]]
+            named, n = truth != "", len(set(truth) - {""})
+            z, against = view.test_z[cells][named], truth[named]
+            if other_z is not None:
+                against = measure.clusters(other_z[cells][named], n, seed=seed).astype(str)
+            for what, value in measure.agreement(measure.clusters(z, n, seed=seed), against).items():
+                yield Metric(f"{name}, k-means clusters: {what}"), group, value
+            if other_z is None:
+                yield Metric(f"{name}, silhouette (s + 1) / 2"), group, measure.separation(z, against)
 
     def of_batches(self, view: View, batch: np.ndarray) -> Iterator[Score]:
         """Yield how the held-out cells are mixed with those of other batches of their kind."""
@@ -247,6 +247,21 @@ class Exam:
             self._say(f"{name}: fewer than two values that two groups share: not measured")
             return np.full(len(label), "")
         return np.where(np.isin(label, alone), "", label)
+
+    def _clustered(self) -> set[str]:
+        """Return the groups that hold several types, enough cells of each on average; none where one is alone."""
+        found = set()
+        label = next((self.labels[name] for name in self.task.labels[:1] if name in self.labels), None)
+        if label is not None:
+            for group in self.groups:
+                own = label[(self.group == group) & (label != "")]
+                types = len(np.unique(own))
+                if types > 1 and len(own) >= _CLUSTERED * types:
+                    found.add(group)
+        if len(found) > 1:
+            return found
+        self._say("clusters: fewer than two groups with several types: not measured")
+        return set()
 
     def _times(self, obs: pd.DataFrame) -> np.ndarray | None:
         times = None if self.task.stage is None else obs[self.task.stage].to_numpy(float)

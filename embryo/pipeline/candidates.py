@@ -14,6 +14,7 @@ from pydantic import Field
 from embryo import encoders
 from embryo.config import Section
 from embryo.core import schema
+from embryo.core.errors import Problem, SchemaError
 
 Kind: TypeAlias = Literal["pretrained", "random"]
 DRAWN = "tiny, weights drawn"
@@ -97,6 +98,9 @@ def _options(one: Candidate, seed: int) -> Any:
 def _shuffle(encoder: Any, seed: int) -> None:
     import torch  # noqa: PLC0415  heavy
 
+    if not any(True for _ in encoder.network.parameters()):
+        found = f"no weights of {encoder.name} in this process"
+        raise SchemaError(Problem(found, "a network to shuffle", "nothing to do: it runs in its own interpreter"))
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in encoder.network.parameters():

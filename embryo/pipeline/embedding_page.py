@@ -16,7 +16,8 @@ Made by `embryo evaluate embedding CONFIG ... --out DIR --page docs/embeddings.m
 where this page is made, so that no row is of a pretrained model: rows called "architecture, random weights" are
 networks that have learned nothing. They are tiny ones; a random network as large as the published one would tell more
 cells apart, so that these rows are a lower bound of what an architecture does untrained. With a folder of published
-weights in the config its row stands here too, and its random control has the same size.
+weights in the config its row stands here too, and its random control has the same size. TEDDY and scPRINT-2 run in an
+interpreter of their own and need the user's; they have no row. scVI is an optional floor (`fitted: [scvi]`).
 """
 _HOW = (
     "Every score belongs to a group that was held out of all fits: probes, scalers, PCA and HVG see training groups. "
@@ -26,6 +27,7 @@ _HOW = (
     "probes chosen by groups left out of the training cells. Batch mixing compares cells of one type and one condition "
     "only, and is full marks for an embedding that says nothing: read it beside the probes."
 )
+_ORDER = ["floor", "random", "ours", "ceiling"]
 _GAINS = (
     "Gain over the best floor (chosen on the same scores, which favours the floor), and over PCA where that is "
     "another; positive is better. Not corrected for the number of comparisons."
@@ -129,10 +131,9 @@ def html(name: str, found: Sequence[Found], made: Mapping[str, Any], path: Path)
     """Write the page of one evaluation as one HTML file."""
     tables = []
     for one in found:
-        tables += [
-            render.Table(f"{one.name}: scores", scores(one), _HOW),
-            render.Table(f"{one.name}: gains", gains(one), _GAINS),
-        ]
+        tables.append(render.Table(f"{one.name}: scores", scores(one), _HOW))
+        if one.models:
+            tables.append(render.Table(f"{one.name}: gains", gains(one), _GAINS))
     content = render.Report(
         title=f"Embeddings: {name}",
         verdict=[f"{one.name}: {sentence}" for one in found for sentence in verdict(one)],
@@ -145,7 +146,10 @@ def html(name: str, found: Sequence[Found], made: Mapping[str, Any], path: Path)
 
 def scores(found: Found) -> pd.DataFrame:
     """Return models x metrics: value, interval and, where there are several seeds, their spread."""
-    return _wide(found.table[found.table["role"] != "difference"], ["model", "role"], _score)
+    kept = found.table[found.table["role"] != "difference"]
+    kept = kept.sort_values("role", key=lambda role: role.map(_ORDER.index), kind="stable")
+    metrics = list(dict.fromkeys(_head(row) for _, row in found.table.iterrows()))
+    return _wide(kept, ["model", "role"], _score)[["model", "role", *metrics]]
 
 
 def gains(found: Found) -> pd.DataFrame:

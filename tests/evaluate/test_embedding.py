@@ -177,6 +177,15 @@ def test_a_label_of_one_embryo_is_left_out_and_said_so() -> None:
     assert set(exam.labels[schema.CELL_TYPE]) == {"", *TYPES}
 
 
+def test_groups_of_one_type_have_no_clusters() -> None:
+    adata = cells()
+    adata.obs["branch"] = adata.obs[schema.CELL_TYPE] + adata.obs[schema.EMBRYO]
+    exam = Exam(adata, evaluate.Task("board", group="branch", batch=None))
+    assert exam.clustered == set()
+    assert "clusters: fewer than two groups with several types: not measured" in exam.asked
+    assert Exam(adata, evaluate.Task("board")).clustered == set(EMBRYOS)
+
+
 def test_no_edit_is_wild_type() -> None:
     adata = cells()
     adata.obs[schema.PERTURBATION] = np.where(adata.obs[schema.EMBRYO].isin(["e1", "e3"]), "knockout g1", "")
