@@ -22,6 +22,8 @@ data = typer.Typer(help="Registered datasets: real embryos with their origin and
 app.add_typer(data, name="data")
 models = typer.Typer(help="Encoders: what each reads, needs and can do.", no_args_is_help=True)
 app.add_typer(models, name="encoders")
+judge = typer.Typer(help="Evaluations, always beside their floors.", no_args_is_help=True)
+app.add_typer(judge, name="evaluate")
 
 out = Console()
 err = Console(stderr=True)
@@ -155,6 +157,40 @@ def encoders_card(name: Annotated[str, typer.Argument(help="A name of `embryo en
     from embryo.encoders import cards  # noqa: PLC0415
 
     out.print(cards.text(name), soft_wrap=True, markup=False, highlight=False)
+
+
+@judge.command("embedding")
+def evaluate_embedding(
+    config: Annotated[Path, typer.Argument(help="YAML such as configs/evaluate/embedding-tal1.yaml.")],
+    folder: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; runs/NAME by default.")] = None,
+    *,
+    quiet: Quiet = False,
+) -> None:
+    """Judge embeddings beside HVG, PCA, random weights and the noise of counting; an interrupted job goes on."""
+    from embryo.pipeline import embeddings  # noqa: PLC0415
+
+    resolved = embeddings.load(config)
+    try:
+        with _progress(quiet=quiet) as (tick, said):
+            page = embeddings.run(resolved, folder or Path("runs") / resolved.name, tick=tick, said=said)
+    except KeyboardInterrupt:
+        _interrupted()
+    out.print(str(page), soft_wrap=True, markup=False, highlight=False)
+
+
+@judge.command("page")
+def evaluate_page(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Finished evaluations of embeddings.")],
+    target: Annotated[Path, typer.Option("--out", "-o", help="Markdown page to write.")],
+) -> None:
+    """Write finished evaluations, with the commit they were made at, as one page."""
+    from embryo.core import store  # noqa: PLC0415
+    from embryo.pipeline import embeddings  # noqa: PLC0415
+
+    text = embeddings.page(folders)
+    with store.atomic(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+    out.print(str(target), soft_wrap=True, markup=False, highlight=False)
 
 
 @data.command("list")

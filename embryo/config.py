@@ -63,7 +63,7 @@ class Protect(Section):
 class Embed(Section):
     """Cell embedding z and gene panel g."""
 
-    encoder: Fitted | Pretrained | Literal["precomputed"] = Field("pca", description="see `embryo encoders list`")
+    encoder: Literal[Fitted, Pretrained, "precomputed"] = Field("pca", description="see `embryo encoders list`")
     weights: Path | None = Field(None, description="folder of a pretrained encoder that you have downloaded")
     slot: str = Field("X_pca", description="obsm slot of a precomputed embedding")
     dims: int | None = Field(

@@ -6,10 +6,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anndata as ad
+import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
 
 import embryo
-from embryo import cli
+from embryo import cli, encoders
 from embryo.core import store
 
 if TYPE_CHECKING:
@@ -142,3 +146,61 @@ def test_every_broken_file_is_told_by_check_without_a_traceback(
     for words in broken_file.says:
         assert words in told.err
     assert sorted(folder.rglob("*")) == before
+
+
+# ---------------------------------------------------------------- encoders
+
+
+def test_every_encoder_is_listed_and_has_a_card(tmp_path: Path) -> None:
+    listed = call("encoders", "list", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    for name in (*encoders.names(), "precomputed"):
+        assert f"\n{name} - " in f"\n{listed.stdout}"
+    card = call("encoders", "card", "cellfm", cwd=tmp_path)
+    assert "CC BY-NC-ND" in card.stdout
+    unknown = call("encoders", "card", "cellfn", cwd=tmp_path)
+    assert unknown.returncode == 1
+    assert "did you mean 'cellfm'?" in unknown.stderr
+
+
+def test_a_file_is_embedded_with_the_weights_of_a_folder(tmp_path: Path, human_cells_file: Path) -> None:
+    genes = ad.read_h5ad(human_cells_file).var_names
+    encoders.model("geneformer").write_tiny(tmp_path / "weights", list(genes))
+    words = ["embed", human_cells_file.name, "--encoder", "geneformer", "--weights", "weights", "--out", "out.h5ad"]
+    done = call(*words, "--set", "dims=null", "--set", "pooling=mean", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "geneformer, random weights, 32 dimensions" in done.stdout
+    assert "30 of 30 genes read" in done.stdout
+    made = ad.read_h5ad(tmp_path / "out.h5ad")
+    assert made.obsm["X_embed"].shape == (20, 32)
+    assert made.uns["embryo"]["embeddings"]["X_embed"]["weights"] == "random"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--encoder", "geneformer"], "embed.encoder = geneformer without embed.weights"),
+        (["--encoder", "genefromer"], "found embed.encoder = 'genefromer'; expected Input should be 'pca'"),
+        (["--encoder", "geneformer", "--weights", "nowhere"], "no such file or folder"),
+        (["--set", "layers=3"], "unknown key 'embed.layers' (did you mean 'layer'?)"),
+        (["--out", "out.zarr"], "a name ending in .h5ad"),
+    ],
+)
+def test_what_cannot_be_embedded_is_told_without_a_traceback(
+    tmp_path: Path, human_cells_file: Path, words: list[str], found: str
+) -> None:
+    done = call("embed", human_cells_file.name, "--out", "out.h5ad", *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert found in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == [human_cells_file.name]
+
+
+@pytest.fixture
+def human_cells_file(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    counts = sparse.csr_matrix(rng.poisson(2.0, (20, 30)) + 1.0)
+    names = [f"ENSG{k:011d}" for k in range(30)]
+    adata = ad.AnnData(counts, pd.DataFrame(index=[f"c{k}" for k in range(20)]), pd.DataFrame(index=names))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    return tmp_path / "cells.h5ad"
