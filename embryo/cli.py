@@ -178,6 +178,25 @@ def evaluate_embedding(
     out.print(str(page), soft_wrap=True, markup=False, highlight=False)
 
 
+@judge.command("clock")
+def evaluate_clock(
+    config: Annotated[Path, typer.Argument(help="YAML: read, weights, val, test, training.")],
+    folder: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; runs/NAME by default.")] = None,
+    *,
+    quiet: Quiet = False,
+) -> None:
+    """Teach MaxToki to tell time on your series, and judge it on whole stages that it never saw."""
+    from embryo.pipeline import clock  # noqa: PLC0415
+
+    resolved = clock.load(config)
+    try:
+        with _progress(quiet=quiet) as (tick, _):
+            page = clock.run(resolved, folder or Path("runs") / resolved.name, tick=tick)
+    except KeyboardInterrupt:
+        _interrupted()
+    out.print(page.read_text(encoding="utf-8"), soft_wrap=True, markup=False, highlight=False)
+
+
 @judge.command("page")
 def evaluate_page(
     folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Finished evaluations of embeddings.")],

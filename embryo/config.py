@@ -182,7 +182,7 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
     ConfigError
         Listing every unknown key and bad value at once.
     """
-    tree = _read(path) if path is not None else {}
+    tree = read_yaml(path) if path is not None else {}
     subject = str(path.name) if path is not None else "overrides"
     for text in overrides:
         _override(tree, text)
@@ -225,7 +225,8 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=False)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a config file holds; `ConfigError` where there is no such file, or it is no mapping."""
     cure = "give a YAML file such as configs/demo.yaml"
     if not path.is_file():
         raise ConfigError(Problem(f"no file {path.name!r}", "a config file", cure), subject="config")

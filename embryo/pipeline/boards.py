@@ -68,7 +68,7 @@ def load(board: Board, seed: int) -> Loaded:
     EmbryoError
         If the source, a column or a gene is absent, or values are not what the board says.
     """
-    adata = _source(board)
+    adata = source(board.read, needs=schema.SNAPSHOT, subject=f"board {board.name}")
     notes = list(board.notes)
     if board.drop_genes:
         _require(board.drop_genes, list(adata.var_names), "gene", board)
@@ -156,14 +156,20 @@ def recover_counts(adata: AnnData) -> AnnData:
     return AnnData(counts, obs=adata.obs, var=adata.var, layers={schema.COUNTS: counts.copy()}, uns=uns)
 
 
-def _source(board: Board) -> AnnData:
-    r = board.read
+def source(r: Read, *, needs: schema.Needs, subject: str) -> AnnData:
+    """Read a file, or a registered dataset.
+
+    Raises
+    ------
+    EmbryoError
+        If neither is named, or it cannot be read.
+    """
     if r.path is not None:
         keys = read.Keys.of({**r.keys, "time_unit": r.time_unit, "space_unit": r.space_unit})
-        return read.auto(r.path, keys, needs=schema.SNAPSHOT)
+        return read.auto(r.path, keys, needs=needs)
     if r.dataset is None or r.dataset == "synthetic":
-        found = f"read.dataset {r.dataset!r} of board {board.name}"
-        raise ConfigError(Problem(found, "a registered dataset or a file", "see embryo data list"), subject="boards")
+        found = f"read.dataset {r.dataset!r}"
+        raise ConfigError(Problem(found, "a registered dataset or a file", "see embryo data list"), subject=subject)
     return datasets.load(r.dataset, **r.params)
 
 

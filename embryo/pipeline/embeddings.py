@@ -60,7 +60,7 @@ def load(path: Path) -> Embeddings:
     ConfigError
         Listing every unknown key and bad value at once, and boards or models that are called alike.
     """
-    config = configs.section(Embeddings, configs._read(path), subject=path.name)
+    config = configs.section(Embeddings, configs.read_yaml(path), subject=path.name)
     names = {"board": [b.name for b in config.boards], "model": [m.encoder for m in config.models]}
     twice = [
         Problem(f"two {what}s called {n!r}", "names that differ", "rename or remove one")

@@ -11,9 +11,9 @@ cell of a context and a query (`network`); whole stages are held out, and no emb
 number stands beside its floors (`floors`).
 """
 
-from embryo.encoders.stage2.floors import Comparison, compare
+from embryo.encoders.stage2.floors import MODEL, Comparison, compare
 from embryo.encoders.stage2.model import Stage2, load
 from embryo.encoders.stage2.series import Split
 from embryo.encoders.stage2.training import Progress, Settings, train
 
-__all__ = ["Comparison", "Progress", "Settings", "Split", "Stage2", "compare", "load", "train"]
+__all__ = ["MODEL", "Comparison", "Progress", "Settings", "Split", "Stage2", "compare", "load", "train"]
