@@ -13,7 +13,7 @@ of the training cells at hand, where s_j are the singular values of the centred 
 a grid in units of the mean of s_j^2, so that neither the scale nor a rotation of z matters.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -36,7 +36,7 @@ from embryo.encoders.heldout import (
 )
 
 KINDS = ("ridge", "network")
-_FOLDS, _BLOCK = 5, 1024
+_FOLDS, _ENTRIES = 5, 2**22  # entries of a prediction held at a time
 _FEWEST = 4
 _PENALTIES = np.logspace(-8, 4, 25)
 _WIDTH, _EPOCHS, _PATIENCE, _BATCH, _RATE = 128, 200, 10, 128, 1e-3
@@ -185,9 +185,13 @@ class _Cells:
 
 def _fold_error(data: _Cells, train: np.ndarray, test: np.ndarray, kind: str, seed: int) -> np.ndarray:
     fitted, held = data.take(train), data.take(test)
-    network = _fit(fitted, kind, seed)
-    blocks = (_run(network, held.z[i : i + _BLOCK]) for i in range(0, len(test), _BLOCK))
-    return squared_errors(blocks, held.y, column_mean(fitted.y))
+    return squared_errors(_blocks(_fit(fitted, kind, seed), held), held.y, column_mean(fitted.y))
+
+
+def _blocks(network: nn.Sequential, data: _Cells) -> Iterator[np.ndarray]:
+    """Yield predictions block by block; all genes of all cells at once may not fit."""
+    step = max(1, _ENTRIES // data.shape[2])
+    return (_run(network, data.z[i : i + step]) for i in range(0, len(data.z), step))
 
 
 def _fit(data: _Cells, kind: str, seed: int) -> nn.Sequential:
@@ -277,8 +281,7 @@ def _step(network: nn.Sequential, optimiser: torch.optim.Optimizer, batch: _Cell
 
 
 def _loss(network: nn.Sequential, data: _Cells) -> float:
-    blocks = (_run(network, data.z[i : i + _BLOCK]) for i in range(0, len(data.z), _BLOCK))
-    return float(squared_errors(blocks, data.y, np.zeros(data.shape[2]))[0].sum())
+    return float(squared_errors(_blocks(network, data), data.y, np.zeros(data.shape[2]))[0].sum())
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:
