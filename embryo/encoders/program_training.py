@@ -30,6 +30,8 @@ class Training:
         AdamW.
     cells
         At most so many training cells, drawn with the seed.
+    device
+        Where it is trained; the trained head is used on the CPU.
     """
 
     fewest: int = 5
@@ -42,6 +44,7 @@ class Training:
     batch: int = 64
     learning_rate: float = 2e-3
     cells: int = 20_000
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +73,10 @@ class Cells:
         """Width of the states; 0 for levels."""
         return int(self.genes.shape[2]) if self.genes.ndim == 3 else 0
 
-    def take(self, rows: Int[np.ndarray, " rows"]) -> "Cells":
-        """Return some of the cells."""
-        found = None if self.found is None else self.found[rows]
-        return Cells(self.genes[rows], self.levels[rows], found, self.codes[rows])
+    def take(self, rows: Int[np.ndarray, " rows"], device: str | torch.device = "cpu") -> "Cells":
+        """Return some of the cells, on a device."""
+        found = None if self.found is None else self.found[rows].to(device)
+        return Cells(self.genes[rows].to(device), self.levels[rows].to(device), found, self.codes[rows])
 
 
 def train(
@@ -88,6 +91,7 @@ def train(
     """
     network = ProgramNetwork.seeded(member, sizes, seed)
     network.standardise(cells.levels.mean(0), cells.levels.std(0, unbiased=False))
+    network.to(training.device)
     fit, aside = (cells.take(rows) for rows in set_aside(cells.codes, seed))
     draws = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(network.parameters(), lr=training.learning_rate)
@@ -95,7 +99,7 @@ def train(
     for epoch in range(1, training.epochs + 1):
         order = draws.permutation(len(fit.levels))
         for start in range(0, len(order), training.batch):
-            batch = fit.take(order[start : start + training.batch])
+            batch = fit.take(order[start : start + training.batch], training.device)
             loss = network.loss(batch.genes, batch.levels, batch.found)
             optimiser.zero_grad()
             loss.backward()
@@ -110,7 +114,7 @@ def train(
         if epoch - at >= training.patience:
             break
     network.load_state_dict(kept)
-    return network.requires_grad_(requires_grad=False).eval(), at
+    return network.requires_grad_(requires_grad=False).eval().cpu(), at
 
 
 def read_out(network: ProgramNetwork, cells: Cells) -> dict[str, np.ndarray]:
@@ -148,10 +152,10 @@ def jacobian(network: ProgramNetwork, levels: Float[Tensor, "cells genes"]) -> F
 
 
 def _loss(network: ProgramNetwork, cells: Cells) -> float:
-    total = 0.0
+    total, device = 0.0, network.member.device
     with torch.no_grad():
         for start in range(0, len(cells.levels), _ROWS):
-            some = cells.take(np.arange(start, min(start + _ROWS, len(cells.levels))))
+            some = cells.take(np.arange(start, min(start + _ROWS, len(cells.levels))), device)
             total += float(network.loss(some.genes, some.levels, some.found)) * len(some.levels)
     return total / len(cells.levels)
 

@@ -9,7 +9,7 @@ from scipy import sparse
 from embryo.core import schema
 from embryo.core.edit import Edit, Operation
 from embryo.core.encoder import Encoder
-from embryo.core.errors import ConfigError, EditError, SchemaError, StaleError
+from embryo.core.errors import ConfigError, DivergedError, EditError, SchemaError, StaleError
 from embryo.encoders import gene_states, gmt, normalise
 from embryo.encoders.gmt import GeneSets
 from embryo.encoders.orthologs import Orthologs
@@ -245,3 +245,8 @@ def test_programs_of_a_real_embryo_reconstruct_another_one(real, real_folder):
     assert found.beats_floor
     assert found.r2 > 0.2
     assert "of the train mean (1 fold by embryo)" in str(found)
+
+
+def test_a_training_that_diverges_says_so(train):
+    with pytest.raises(DivergedError, match="programs: found a loss of"):
+        Programs(4, 0, SETS, training=Training(fewest=2, learning_rate=1e30)).fit(train)
