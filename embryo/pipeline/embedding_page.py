@@ -14,9 +14,9 @@ HEAD = """# Embeddings, judged sceptically
 
 Made by `embryo evaluate embedding CONFIG ... --out DIR --page docs/embeddings.md`. No published weights can be fetched
 where this page is made, so that no row is of a pretrained model: rows called "architecture, random weights" are
-networks that have learned nothing. They are tiny ones; a random network as large as the published one would tell more
-cells apart, so that these rows are a lower bound of what an architecture does untrained. With a folder of published
-weights in the config its row stands here too, and its random control has the same size. TEDDY and scPRINT-2 run in an
+networks that have learned nothing. They are tiny (16 to 64 wide); a random network as large as a published one may
+tell more cells apart, so that these rows are no measure of an architecture. With a folder of published weights in the
+config its row stands here too, and its random control has the same size. TEDDY and scPRINT-2 run in an
 interpreter of their own and need the user's; they have no row. scVI is an optional floor (`fitted: [scvi]`).
 """
 _HOW = (
@@ -112,18 +112,9 @@ def markdown(name: str, found: Sequence[Found], made: Mapping[str, Any]) -> str:
         lines += ["", f"### {one.name}", "", f"{cells:,} cells, {genes:,} genes, {organism}; digest {one.digest}."]
         lines += ["", *(f"- {note}" for note in one.notes), "", "What was found:", ""]
         lines += [f"- {sentence}" for sentence in verdict(one)]
-        lines += [
-            "",
-            f"Scores, {one.table['split'].iloc[0]}:",
-            "",
-            _grid(scores(one)),
-            "",
-            _GAINS,
-            "",
-            _grid(gains(one)),
-        ]
+        lines += ["", f"Scores, {one.table['split'].iloc[0]}:", "", _grid(scores(one))]
         if one.models:
-            lines += ["", "Rows under test:", "", _grid(rows_under_test(one))]
+            lines += ["", _GAINS, "", _grid(gains(one)), "", "Rows under test:", "", _grid(rows_under_test(one))]
     return "\n".join(lines) + "\n"
 
 
@@ -166,9 +157,9 @@ def _wide(rows: pd.DataFrame, names: list[str], words: Callable[[pd.Series], str
 
 
 def _head(row: pd.Series) -> str:
-    return (
-        f"{row['metric']}{'' if row['unit'] == '1' else ' (' + row['unit'] + ')'}{', ↓' * (row['better'] == 'lower')}"
-    )
+    said = [] if row["unit"] == "1" else [str(row["unit"])]
+    said += ["lower is better"] if row["better"] == "lower" else []
+    return f"{row['metric']} ({', '.join(said)})" if said else str(row["metric"])
 
 
 def _score(row: pd.Series) -> str:

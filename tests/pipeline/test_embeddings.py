@@ -50,7 +50,9 @@ def test_floors_stand_without_any_model(config: Path, tmp_path: Path) -> None:
     table = rows(tmp_path / "out")
     assert set(table["role"]) == {"floor", "ceiling"}
     assert {"PCA (30 components)", "HVG (all 30 genes)"} <= set(table["model"])
-    assert "PCA (30 components)" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "| PCA (30 components) | floor |" in text
+    assert "Gain over" not in text
     assert (tmp_path / "out" / "report.html").is_file()
 
 
