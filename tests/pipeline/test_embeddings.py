@@ -166,7 +166,7 @@ def test_a_config_is_checked_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["embedding-tal1", "embedding-celegans"])
 def test_the_configs_that_come_along_are_right(name: str) -> None:
-    config = embeddings.load(Path(__file__).parents[2] / "configs" / f"{name}.yaml")
+    config = embeddings.load(Path(__file__).parents[2] / "configs" / "evaluate" / f"{name}.yaml")
     assert config.name == name
     assert all(issubclass(encoders.model(m.encoder), Pretrained) for m in config.models)
 
