@@ -20,6 +20,7 @@ from scipy import sparse
 from torch import nn
 
 from embryo.core import schema
+from embryo.core.edit import Edit
 from embryo.core.errors import ConfigError, Problem
 from embryo.encoders import bridge_stand_in, checkpoint, genenames
 from embryo.encoders.bridge import BRIDGE, PROTOCOL, Description, Link, Settings, read_bridge
@@ -130,11 +131,11 @@ class Bridged(Pretrained):
         embedding = torch.from_numpy(self.link.embed([cells], self.targets, self.width))
         return Encoded(embedding, None, batch.columns, batch.keep)
 
-    def encode(self, adata: AnnData) -> Float[np.ndarray, "cells dims"]:
+    def encode(self, adata: AnnData, edits: Sequence[Edit] = ()) -> Float[np.ndarray, "cells dims"]:
         """Embed cells, written to disk in blocks, with one start of the program; see `Encoder.encode`."""
         if self.options.dims is not None:
-            return super().encode(adata)
-        return self.link.embed((cells for _, cells in self.profiles(adata)), self.targets, self.width)
+            return super().encode(adata, edits)
+        return self.link.embed(self.edited(adata, edits), self.targets, self.width)
 
     def provenance(self) -> dict[str, Any]:
         """Return what `Pretrained.provenance` does, and the versions that the program named."""

@@ -225,12 +225,14 @@ class Pretrained(ABC):
 
         An edit acts in the cells of its type, at its times, and in its share of them, as in a roll-out.
         """
-        gene_map, out = self.map_genes(adata), []
+        return np.concatenate([self.encode_tokens(self.tokenize(cells)) for cells in self.edited(adata, edits)])
+
+    def edited(self, adata: AnnData, edits: Sequence[Edit]) -> Iterator[Profiles]:
+        """Yield the edited gene inputs of the cells block by block."""
+        gene_map = self.map_genes(adata)
         for rows, cells in self.profiles(adata, gene_map):
             who = counting.carriers(adata[rows], edits, seed=self.seed) if edits else None
-            edited = self.edit(cells, edits, gene_map, who)
-            out.append(self.encode_tokens(self.tokenize(edited)))
-        return np.concatenate(out)
+            yield self.edit(cells, edits, gene_map, who)
 
     def encode_tokens(self, tokens: Tokens, *, exact: bool = False) -> Float[np.ndarray, "cells dims"]:
         """Embed tokens in batches of like length, the order of cells kept; `exact` in float32 whatever the options."""
