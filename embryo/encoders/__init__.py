@@ -39,6 +39,12 @@ _PRETRAINED = {
     "scprint2": "embryo.encoders.scprint2:ScPRINT2",
 }
 _KEPT = "embryo.encoders.kept:Kept"
+_RESTORED = {
+    **_FITTED,
+    **dict.fromkeys(_PRETRAINED, _KEPT),
+    "programs": "embryo.encoders.programs:Programs",
+    "precomputed": "embryo.encoders.precomputed:Precomputed",
+}
 _KIND = "encoder"
 
 
@@ -164,11 +170,11 @@ def load(path: str | Path) -> Storable:
     if meta.get("kind") != _KIND:
         problem = Problem(f"tensors of kind {meta.get('kind')!r}", "an encoder", "give a file that save() wrote")
         raise StoreError(problem, subject=str(path))
-    if name not in names():
-        raise StoreError(_unknown(str(name), names()), subject=str(path))
+    if name not in _RESTORED:
+        raise StoreError(_unknown(str(name), tuple(_RESTORED)), subject=str(path))
     try:
         parts = {key: part.numpy() for key, part in tensors.items()}
-        encoder: Storable = _class(_FITTED.get(name, _KEPT)).restore(parts, json.loads(meta["record"]))
+        encoder: Storable = _class(_RESTORED[name]).restore(parts, json.loads(meta["record"]))
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise StoreError(
             Problem(f"an incomplete encoder ({type(error).__name__}: {error})", "all its parts", "write it again"),

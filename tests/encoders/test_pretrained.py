@@ -62,9 +62,10 @@ def test_the_order_of_genes_does_not_matter(encoder, adata):
     close(encoder.encode(turned), encoder.encode(adata))
 
 
-def test_twice_the_depth_is_the_same_rank(encoder, adata):
-    if "rank" not in encoder.axes.expression and "rank" not in encoder.axes.composition:
-        pytest.skip(f"{encoder.name} reads levels, not ranks")
+@pytest.mark.parametrize("name", ["geneformer", "maxtoki", "c2s"])  # those that read ranks and no levels
+def test_three_times_the_depth_is_the_same_rank(name, tiny, human_cells):
+    encoder = tiny(name)
+    adata = human_cells(encoder.ids)
     deeper = adata.copy()
     deeper.layers["counts"] = adata.layers["counts"] * 3
     close(encoder.encode(deeper), encoder.encode(adata))
