@@ -12,12 +12,13 @@ from embryo.core.table import LEVEL
 
 HEAD = """# Embeddings, judged sceptically
 
-Made by `embryo evaluate embedding CONFIG` for the configs of `configs/evaluate`, and `embryo evaluate page RUN ... --out
-docs/embeddings.md`. No published weights can be fetched where this page is made, so that no row is of a pretrained
-model: rows called "architecture, random weights" are networks that have learned nothing. They are tiny (16 to 64 wide); a random network as large as a published one may
-tell more cells apart, so that these rows are no measure of an architecture. With a folder of published weights in the
-config its row stands here too, and its random control has the same size. TEDDY and scPRINT-2 run in an
-interpreter of their own and need the user's; they have no row. scVI is an optional floor (`fitted: [scvi]`).
+Made by `embryo evaluate embedding CONFIG` for the configs of `configs/evaluate`, then `embryo evaluate page RUN ...`.
+No published weights can be fetched where this page is made, so that no row is of a pretrained model: rows called
+"architecture, random weights" are networks that have learned nothing. They are tiny (16 to 64 wide); a random network
+as large as a published one may tell more cells apart, so that these rows are no measure of an architecture. With a
+folder of published weights in the config its row stands here too, and its random control has the same size. TEDDY and
+scPRINT-2 run in an interpreter of their own and need the user's; they have no row. scVI is an optional floor
+(`fitted: [scvi]`).
 """
 _HOW = (
     "Every score belongs to a group that was held out of all fits: probes, scalers, PCA and HVG see training groups. "

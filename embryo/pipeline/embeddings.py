@@ -76,7 +76,7 @@ def load(path: Path) -> Embeddings:
 def run(
     config: Embeddings, out: Path, *, tick: Tick | None = None, said: Callable[[str, str], None] | None = None
 ) -> Path:
-    """Judge all models on all boards; what was done before with the same config and the same files is not done again.
+    """Judge all models on all boards; what the same code did before with the same config and files is not done again.
 
     Parameters
     ----------
@@ -103,8 +103,9 @@ def run(
     with store.atomic(out / "config.yaml") as partial:
         partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     found = []
+    commit = str(provenance.provenance(config.seed, {}, {})["commit"])
     for board in config.boards:
-        job = _Job(config, board, out, tick or (lambda *_: None))
+        job = _Job(config, board, out, commit, tick or (lambda *_: None))
         found.append(job.run())
         if said is not None:
             said(board.name, found[-1].summary)
@@ -138,6 +139,7 @@ class _Job:
     config: Embeddings
     board: Board
     out: Path
+    commit: str  # what another commit made is made again, so that the page's commit is true
     tick: Tick
     models: list[embedding_page.Model] = field(default_factory=list)
     unread: dict[str, list[str]] = field(default_factory=dict)  # reason -> models
@@ -149,7 +151,7 @@ class _Job:
         judged = self._embeddings(loaded.cells, digest)
         task = self.board.task(self.config.neighbours, self.config.pca, self.config.hvg)
         marks = [(e.name, [hashlib.sha256(z.tobytes()).hexdigest() for z in e.z]) for e in judged]
-        mark = fingerprint(digest, vars(task), self.config.seeds, self.config.fitted, marks)
+        mark = fingerprint(self.commit, digest, vars(task), self.config.seeds, self.config.fitted, marks)
         paths = [self.out / "boards" / f"{self.board.name}.{kind}" for kind in ("csv", "json")]
         if paths[1].is_file() and store.read_json(paths[1]).get("fingerprint") == mark and paths[0].is_file():
             rows, sentences = store.read_table(paths[0]), store.read_json(paths[1])["sentences"]
@@ -196,7 +198,7 @@ class _Job:
     ) -> candidates.Made:
         import torch  # noqa: PLC0415  heavy
 
-        mark = fingerprint(digest, one.model_dump(mode="json"), contents(one.weights), kind, seed)
+        mark = fingerprint(self.commit, digest, one.model_dump(mode="json"), contents(one.weights), kind, seed)
         path = self.out / "embeddings" / self.board.name / f"{one.encoder}-{kind}-{seed}.safetensors"
         if path.is_file():
             tensors, meta = store.read_tensors(path)

@@ -40,6 +40,13 @@ def config(tmp_path: Path, rng: np.random.Generator) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold the commit still, whatever happens to the checkout while a test runs."""
+    made = embeddings.provenance.provenance(0, {}, {})
+    monkeypatch.setattr(embeddings.provenance, "provenance", lambda *_: made)
+
+
 def rows(out: Path) -> pd.DataFrame:
     return store.read_table(out / "table.csv")
 
@@ -73,6 +80,11 @@ def test_a_network_without_weights_is_called_random_and_work_is_not_done_twice(
     monkeypatch.setattr(embeddings.evaluate, "embedding", lambda *a, **k: again.append("judge"))
     embeddings.run(embeddings.load(config), out)
     assert again == []
+    made = embeddings.provenance.provenance(0, {}, {}) | {"commit": "another"}
+    monkeypatch.setattr(embeddings.provenance, "provenance", lambda *_: made)
+    with pytest.raises(AttributeError):  # the stand-in of embed makes nothing
+        embeddings.run(embeddings.load(config), out)
+    assert again == ["embed"]
 
 
 def test_one_seed_lost_is_one_seed_made_again(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
