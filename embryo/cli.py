@@ -145,7 +145,7 @@ def embed(
 @models.command("list")
 def encoders_list() -> None:
     """List the encoders: species, genes, licences, what each can do, memory."""
-    from embryo.encoders import cards  # noqa: PLC0415
+    from embryo.encoders.facts import cards  # noqa: PLC0415
 
     out.print(cards.listing(), soft_wrap=True, markup=False, highlight=False)
     out.print("\nWhat to know before use: embryo encoders card NAME", markup=False, highlight=False)
@@ -154,7 +154,7 @@ def encoders_list() -> None:
 @models.command("card")
 def encoders_card(name: Annotated[str, typer.Argument(help="A name of `embryo encoders list`.")]) -> None:
     """Print an encoder's card: genes, licences, where its weights are, what it was trained on, caveats."""
-    from embryo.encoders import cards  # noqa: PLC0415
+    from embryo.encoders.facts import cards  # noqa: PLC0415
 
     out.print(cards.text(name), soft_wrap=True, markup=False, highlight=False)
 

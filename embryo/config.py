@@ -52,7 +52,7 @@ Pretrained = Literal[
 
 
 class Protect(Section):
-    """What no encoder may have been trained on; see `embryo.encoders.leaks`."""
+    """What no encoder may have been trained on; see `embryo.encoders.facts.leaks`."""
 
     organism: str | None = Field(None, description="of the data by default")
     stages: list[str] = Field(default_factory=list, description="such as E8.5, or a range of hours such as 24-48")

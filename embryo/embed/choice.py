@@ -6,8 +6,8 @@ from typing import Any
 
 from embryo import datasets, encoders
 from embryo.core.errors import ConfigError, DataError, Problem
-from embryo.encoders import leaks
-from embryo.encoders.leaks import Protected
+from embryo.encoders.facts import leaks
+from embryo.encoders.facts.leaks import Protected
 from embryo.encoders.options import Options
 
 ORTHOLOGS = "gene-orthologs"  # in the registry of datasets

@@ -12,7 +12,7 @@ from embryo.core import schema, store
 from embryo.core.checks import phrases
 from embryo.core.encoder import Encoder
 from embryo.core.errors import Problem, SchemaError
-from embryo.encoders import normalise
+from embryo.encoders.inputs import normalise
 
 _DIMS = 20  # of an encoder given by name
 

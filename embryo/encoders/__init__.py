@@ -38,11 +38,11 @@ _PRETRAINED = {
     "teddy": "embryo.encoders.teddy:Teddy",
     "scprint2": "embryo.encoders.scprint2:ScPRINT2",
 }
-_KEPT = "embryo.encoders.kept:Kept"
+_KEPT = "embryo.encoders.decoding.kept:Kept"
 _RESTORED = {
     **_FITTED,
     **dict.fromkeys(_PRETRAINED, _KEPT),
-    "programs": "embryo.encoders.programs:Programs",
+    "programs": "embryo.encoders.programs.head:Programs",
     "precomputed": "embryo.encoders.precomputed:Precomputed",
 }
 _KIND = "encoder"
@@ -156,7 +156,7 @@ def save(encoder: Storable, path: str | Path) -> Path:
 
 
 def load(path: str | Path) -> Storable:
-    """Read what `save` wrote; of a pretrained encoder, what it knows without its weights (`embryo.encoders.kept`).
+    """Read what `save` wrote; of a pretrained encoder, what it knows without its weights (see `decoding.kept`).
 
     Raises
     ------

@@ -19,12 +19,15 @@ from torch import nn
 from embryo.core import schema
 from embryo.core.edit import Edit
 from embryo.core.errors import ConfigError, Problem, SchemaError, StoreError
-from embryo.encoders import architecture, causal, checkpoint, counting, genenames, sentences
-from embryo.encoders.genemap import UNMAPPED, Coverage, GeneMap
+from embryo.encoders.genes import genenames
+from embryo.encoders.genes.genemap import UNMAPPED, Coverage, GeneMap
+from embryo.encoders.inputs import counting, sentences
+from embryo.encoders.inputs.sentences import RankLine
+from embryo.encoders.inputs.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens
+from embryo.encoders.networks import architecture, causal
 from embryo.encoders.options import Options
 from embryo.encoders.pretrained import Pretrained
-from embryo.encoders.sentences import RankLine
-from embryo.encoders.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens
+from embryo.encoders.weights import checkpoint
 
 TOKENIZER = "tokenizer.json"
 PROMPT = "Control cell: {sentence}\nPerturbation: {edit}\nPerturbed cell:"

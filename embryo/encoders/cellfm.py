@@ -1,8 +1,8 @@
-"""CellFM (Zeng et al. 2025) out of a folder that the user brings; its network is `embryo.encoders.cellfm_network`.
+"""CellFM (Zeng et al. 2025) out of a folder that the user brings; its network is in `networks.cellfm_network`.
 
 Code and weights are CC BY-NC-ND: not for commercial use. The folder holds
 
-- one ``*.ckpt``: a MindSpore checkpoint (see `embryo.encoders.mindspore`) or a torch file of tensors;
+- one ``*.ckpt``: a MindSpore checkpoint (see `embryo.encoders.weights.mindspore`) or a torch file of tensors;
 - ``genes.txt``, one HGNC symbol per line, or ``expand_gene_info.csv`` with a column ``gene``, ``symbol``,
   ``gene_symbol`` or ``gene_name`` (else its first column): gene number k, from 0, has row k + 1 of the embedding;
 - ``cellfm.json``, where something is not as assumed: see `Settings`.
@@ -31,11 +31,11 @@ from torch import Tensor, nn
 from embryo.core import schema
 from embryo.core.checks import phrases
 from embryo.core.errors import ConfigError, Problem, StoreError
-from embryo.encoders import checkpoint, mindspore
-from embryo.encoders.cellfm_network import SPECIAL_TOKENS, Config, Network, build, sizes
+from embryo.encoders.inputs.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens, masked_mean
+from embryo.encoders.networks.cellfm_network import SPECIAL_TOKENS, Config, Network, build, sizes
 from embryo.encoders.options import Options
 from embryo.encoders.pretrained import Pretrained
-from embryo.encoders.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens, masked_mean
+from embryo.encoders.weights import checkpoint, mindspore
 
 __all__ = ["CellFM", "Config", "Settings", "build", "sizes"]
 

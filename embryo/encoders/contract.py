@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from embryo.core.encoder import Encoder
 from embryo.core.errors import Problem, SchemaError, StaleError
-from embryo.encoders import normalise
+from embryo.encoders.inputs import normalise
 
 
 class Storable(Encoder, Protocol):

@@ -13,11 +13,12 @@ from typing import Any
 from torch import nn
 
 from embryo.core.errors import ConfigError, Problem
-from embryo.encoders import architecture, checkpoint
+from embryo.encoders.inputs.ranking import Vocabulary
+from embryo.encoders.inputs.tokens import SPECIAL, Encoded, TokenBatch, masked_mean
+from embryo.encoders.networks import architecture
 from embryo.encoders.options import Options
 from embryo.encoders.ranked import Ranked, write_dictionaries
-from embryo.encoders.ranking import Vocabulary
-from embryo.encoders.tokens import SPECIAL, Encoded, TokenBatch, masked_mean
+from embryo.encoders.weights import checkpoint
 
 _UNUSED = (r"cls\..*", r"classifier\..*", r"pooler\..*", r"embeddings\.position_ids")  # heads, and a constant
 _CLS, _EOS = "<cls>", "<eos>"

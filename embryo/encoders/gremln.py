@@ -34,13 +34,13 @@ from torch import Tensor, nn
 from embryo.blocks.graph_diffusion import GraphDiffusedAttention, TokenGraph
 from embryo.core.checks import phrases
 from embryo.core.errors import Problem, SchemaError, StoreError
-from embryo.encoders import checkpoint
-from embryo.encoders.architecture import seeded
-from embryo.encoders.genetables import read_links, read_numbers
+from embryo.encoders.genes.genetables import read_links, read_numbers
+from embryo.encoders.inputs.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens, masked_mean
+from embryo.encoders.networks.architecture import seeded
+from embryo.encoders.networks.value_network import inverse, renamed
 from embryo.encoders.options import Options
 from embryo.encoders.pretrained import Pretrained
-from embryo.encoders.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens, masked_mean
-from embryo.encoders.value_network import inverse, renamed
+from embryo.encoders.weights import checkpoint
 
 VOCABULARY, NETWORKS, WITHOUT = "gene_vocab.csv", ("network.csv", "network.tsv"), "no network"
 _SPECIAL = PAD, MASK, CLS = "<PAD>", "<MASK>", "<CLS>"

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from scipy import sparse
 
 from embryo.core.errors import Problem, SchemaError
-from embryo.encoders import normalise
 from embryo.encoders.contract import columns, require_fitted, require_kind, rows
+from embryo.encoders.inputs import normalise
 
 _BINS, _BINNED = 20, 500
 

@@ -16,11 +16,11 @@ from anndata import AnnData
 from jaxtyping import Float
 from torch import nn
 
-from embryo.encoders import architecture, causal
+from embryo.encoders.inputs.ranking import Vocabulary
+from embryo.encoders.inputs.tokens import SPECIAL, Encoded, TokenBatch, Tokens, by_length
+from embryo.encoders.networks import architecture, causal
 from embryo.encoders.options import Options
 from embryo.encoders.ranked import Ranked, write_dictionaries
-from embryo.encoders.ranking import Vocabulary
-from embryo.encoders.tokens import SPECIAL, Encoded, TokenBatch, Tokens, by_length
 
 BOS, EOS = "<bos>", "<eos>"
 _LONGEST = 4096  # tokens of one cell; longer contexts are for several cells

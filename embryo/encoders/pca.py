@@ -10,8 +10,8 @@ from jaxtyping import Float
 from scipy import sparse
 
 from embryo.core.errors import Problem, SchemaError
-from embryo.encoders import normalise
 from embryo.encoders.contract import require_fitted, require_kind, rows
+from embryo.encoders.inputs import normalise
 
 _SMALL = 1000  # up to here the gene covariance is decomposed, beyond it Lanczos iterations
 

@@ -24,8 +24,8 @@ from embryo.core.checks import phrases
 from embryo.core.errors import EditError, Problem, SchemaError, StaleError, StoreError
 from embryo.core.store.files import atomic, check_format, find
 from embryo.core.store.records import dumps, loads
-from embryo.encoders import normalise
-from embryo.encoders.decoder import Decoder, fit_decoder
+from embryo.encoders.decoding.decoder import Decoder, fit_decoder
+from embryo.encoders.inputs import normalise
 
 FORMAT, VERSION = "embryo-precomputed", 1
 _PARTS = ("cell_ids", "z", "sha256", "record")

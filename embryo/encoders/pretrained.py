@@ -21,17 +21,18 @@ from embryo.core.checks import phrases
 from embryo.core.edit import Edit
 from embryo.core.errors import ConfigError, EditError, Problem, SchemaError, StaleError
 from embryo.core.store.files import find
-from embryo.encoders import counting, leaks, normalise
-from embryo.encoders.checkpoint import Weights
-from embryo.encoders.corpora import Corpus
-from embryo.encoders.decoder import Decoder, fit_decoder
-from embryo.encoders.genemap import GeneMap, map_genes
-from embryo.encoders.kept import Kept
+from embryo.encoders.decoding.decoder import Decoder, fit_decoder
+from embryo.encoders.decoding.kept import Kept
+from embryo.encoders.decoding.response import differences
+from embryo.encoders.facts import leaks
+from embryo.encoders.facts.corpora import Corpus
+from embryo.encoders.genes.genemap import GeneMap, map_genes
+from embryo.encoders.genes.orthologs import Orthologs
+from embryo.encoders.inputs import counting, normalise
+from embryo.encoders.inputs.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens, by_length
 from embryo.encoders.options import Options
-from embryo.encoders.orthologs import Orthologs
 from embryo.encoders.pca import principal
-from embryo.encoders.response import differences
-from embryo.encoders.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens, by_length
+from embryo.encoders.weights.checkpoint import Weights
 
 _REFERENCE, _DECODED = 16, 2000  # cells of the finite differences, and cells that the decoder is fitted on
 
@@ -212,7 +213,7 @@ class Pretrained(ABC):
         gene_map: GeneMap,
         carriers: Bool[np.ndarray, "edits cells"] | None = None,
     ) -> Profiles:
-        """Return edited gene inputs; see `embryo.encoders.counting.edit`."""
+        """Return edited gene inputs; see `embryo.encoders.inputs.counting.edit`."""
         return counting.edit(cells, edits, gene_map, carriers)
 
     @property

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import nn
 
 from embryo.core.edit import Edit
-from embryo.encoders import ranking
-from embryo.encoders.genemap import GeneMap
+from embryo.encoders.genes.genemap import GeneMap
+from embryo.encoders.inputs import ranking
+from embryo.encoders.inputs.ranking import Vocabulary
+from embryo.encoders.inputs.tokens import Axes, Profiles, Tokens
 from embryo.encoders.options import Options
 from embryo.encoders.pretrained import Pretrained
-from embryo.encoders.ranking import Vocabulary
-from embryo.encoders.tokens import Axes, Profiles, Tokens
 
 
 class Ranked(Pretrained):

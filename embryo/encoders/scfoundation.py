@@ -36,12 +36,13 @@ from torch.nn import functional
 from embryo.core import schema
 from embryo.core.checks import phrases
 from embryo.core.errors import ConfigError, Problem, SchemaError, StoreError
-from embryo.encoders import checkpoint, value_network
-from embryo.encoders.architecture import seeded
-from embryo.encoders.genetables import read_numbers
+from embryo.encoders.genes.genetables import read_numbers
+from embryo.encoders.inputs.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens, masked_mean
+from embryo.encoders.networks import value_network
+from embryo.encoders.networks.architecture import seeded
 from embryo.encoders.options import Options
 from embryo.encoders.pretrained import Pretrained
-from embryo.encoders.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens, masked_mean
+from embryo.encoders.weights import checkpoint
 
 WEIGHTS, INDEX = "models.ckpt", "OS_scRNA_gene_index.19264.tsv"
 RESOLUTION = "t4"

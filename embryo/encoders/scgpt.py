@@ -1,7 +1,7 @@
 """scGPT (Cui et al., Nat Methods 2024;21:1470): genes by symbol with the bin of their value, human.
 
 A folder holds ``best_model.pt``, ``args.json`` and ``vocab.json``. Each count is replaced by its bin among the genes
-found in the cell (`embryo.encoders.binning`); ``x = LN(E[gene]) + LN(MLP(bin))``; post-norm layers; the cell is what
+found in the cell (see `inputs.binning`); ``x = LN(E[gene]) + LN(MLP(bin))``; post-norm layers; the cell is what
 ``<cls>`` becomes, of length 1. Facts from the code at commit cebd6fa (MIT); the heads that training used are left out.
 """
 
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from embryo.core.errors import Problem, StoreError
-from embryo.encoders import checkpoint
-from embryo.encoders.architecture import seeded
-from embryo.encoders.binning import Binning
+from embryo.encoders.inputs.binning import Binning
+from embryo.encoders.inputs.tokens import Axes
+from embryo.encoders.networks.architecture import seeded
+from embryo.encoders.networks.value_network import Shape, ValueNetwork, inverse, renamed
 from embryo.encoders.options import Options
-from embryo.encoders.tokens import Axes
-from embryo.encoders.value_network import Shape, ValueNetwork, inverse, renamed
 from embryo.encoders.valued import Grammar, Valued, genes_of, settings, vocabulary
+from embryo.encoders.weights import checkpoint
 
 WEIGHTS, ARGS, VOCAB = "best_model.pt", "args.json", "vocab.json"
 SPECIALS = ("<pad>", "<cls>", "<eoc>")  # upstream appends those that the vocabulary lacks

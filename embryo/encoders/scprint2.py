@@ -7,8 +7,8 @@ embedding is all compressed tokens side by side (``concat``) or the mean of the 
 
 from typing import ClassVar, Literal
 
-from embryo.encoders.bridged import Bridged
-from embryo.encoders.tokens import Axes
+from embryo.encoders.bridge.bridged import Bridged
+from embryo.encoders.inputs.tokens import Axes
 
 
 class ScPRINT2(Bridged):

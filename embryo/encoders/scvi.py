@@ -23,9 +23,10 @@ from torch import Tensor
 
 from embryo.core import schema
 from embryo.core.errors import ConfigError, DivergedError, Problem, SchemaError
-from embryo.encoders import counting, hvg, normalise
+from embryo.encoders import hvg
 from embryo.encoders.contract import require_fitted, rows
-from embryo.encoders.heldout import set_aside
+from embryo.encoders.decoding.heldout import set_aside
+from embryo.encoders.inputs import counting, normalise
 
 _FEATURES, _LAYERS, _HIDDEN = 2000, 2, 128
 _EPOCHS, _PATIENCE, _BATCH = 400, 20, 128

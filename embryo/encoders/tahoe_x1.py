@@ -27,13 +27,13 @@ from torch import Tensor
 
 from embryo.core.checks import phrases
 from embryo.core.errors import ConfigError, Problem, StoreError
-from embryo.encoders import checkpoint
-from embryo.encoders.architecture import seeded
+from embryo.encoders.inputs.tahoe_settings import COLLATOR, MODEL, Release
+from embryo.encoders.inputs.tokens import Axes, Profiles, Tokens
+from embryo.encoders.networks.architecture import seeded
+from embryo.encoders.networks.value_network import DrugShape, Shape, ValueNetwork, inverse, renamed
 from embryo.encoders.options import Options
-from embryo.encoders.tahoe_settings import COLLATOR, MODEL, Release
-from embryo.encoders.tokens import Axes, Profiles, Tokens
-from embryo.encoders.value_network import DrugShape, Shape, ValueNetwork, inverse, renamed
 from embryo.encoders.valued import Grammar, Valued, genes_of, vocabulary
+from embryo.encoders.weights import checkpoint
 
 WEIGHTS, VOCAB = "model.safetensors", "vocab.json"
 SPECIALS = ("<pad>", "<cls>", "<eoc>")

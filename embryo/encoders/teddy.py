@@ -7,8 +7,8 @@ median, the 2,048 highest, ranks as values from 1 to -1; then the mean over toke
 
 from typing import ClassVar, Literal
 
-from embryo.encoders.bridged import Bridged
-from embryo.encoders.tokens import Axes
+from embryo.encoders.bridge.bridged import Bridged
+from embryo.encoders.inputs.tokens import Axes
 
 
 class Teddy(Bridged):

@@ -17,12 +17,12 @@ from torch.nn import functional
 from embryo.core.checks import phrases
 from embryo.core.edit import Edit, Operation
 from embryo.core.errors import EditError, Problem, StoreError
-from embryo.encoders import checkpoint
-from embryo.encoders.genemap import GeneMap
+from embryo.encoders.genes.genemap import GeneMap
+from embryo.encoders.inputs.tokens import SPECIAL, Encoded, Profiles, TokenBatch, Tokens, masked_mean
+from embryo.encoders.networks.value_network import ValueNetwork
 from embryo.encoders.options import Options
 from embryo.encoders.pretrained import Pretrained
-from embryo.encoders.tokens import SPECIAL, Encoded, Profiles, TokenBatch, Tokens, masked_mean
-from embryo.encoders.value_network import ValueNetwork
+from embryo.encoders.weights import checkpoint
 
 _CURE = "take all files from one release of the model"
 

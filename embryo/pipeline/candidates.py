@@ -39,7 +39,7 @@ class Made:
 
 def kinds(one: Candidate) -> list[Kind]:
     """Return what to judge: weights that bear the mark of random ones are random, whoever names them."""
-    from embryo.encoders.checkpoint import Weights  # noqa: PLC0415  imports torch
+    from embryo.encoders.weights.checkpoint import Weights  # noqa: PLC0415  imports torch
 
     if one.weights is None or Weights.of(one.weights, ()).kind == "random":
         return ["random"]

@@ -8,7 +8,7 @@ from embryo import embed
 from embryo.config import Embed
 from embryo.core import schema
 from embryo.core.errors import ConfigError, Problem
-from embryo.encoders.leaks import Protected
+from embryo.encoders.facts.leaks import Protected
 from embryo.encoders.options import Options
 
 

@@ -8,8 +8,9 @@ import torch
 
 from embryo.core.edit import Edit
 from embryo.core.errors import ConfigError, SchemaError, StoreError
-from embryo.encoders import architecture, c2s, causal
+from embryo.encoders import c2s
 from embryo.encoders.c2s import C2S
+from embryo.encoders.networks import architecture, causal
 from embryo.encoders.options import Options
 
 transformers = pytest.importorskip("transformers", reason="the extra `foundation` is not installed")

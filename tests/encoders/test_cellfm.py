@@ -13,11 +13,13 @@ from scipy import sparse
 from torch.utils.flop_counter import FlopCounterMode
 
 from embryo.core.errors import ConfigError, StoreError
-from embryo.encoders import cellfm, cellfm_network, mindspore
+from embryo.encoders import cellfm
 from embryo.encoders.cellfm import CellFM
-from embryo.encoders.cellfm_network import Config
+from embryo.encoders.inputs.tokens import Profiles, Tokens
+from embryo.encoders.networks import cellfm_network
+from embryo.encoders.networks.cellfm_network import Config
 from embryo.encoders.options import Options
-from embryo.encoders.tokens import Profiles, Tokens
+from embryo.encoders.weights import mindspore
 
 GENES = [f"GENE{k}" for k in range(30)]
 

@@ -14,8 +14,8 @@ from scipy import sparse
 from embryo.core.errors import SchemaError, StoreError
 from embryo.encoders import gremln
 from embryo.encoders.gremln import GREmLN, quantile_bins
+from embryo.encoders.inputs.tokens import Profiles, TokenBatch
 from embryo.encoders.options import Options
-from embryo.encoders.tokens import Profiles, TokenBatch
 
 EXACT = Options(dtype="float32")
 GENES = [f"ENSG{k:011d}" for k in range(47)]  # rows 2 to 48 of the golden checkpoint's 50

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from embryo.core.encoder import Encoder
 from embryo.core.errors import SchemaError, StaleError
-from embryo.encoders import normalise
 from embryo.encoders.hvg import HVG, rank
+from embryo.encoders.inputs import normalise
 
 
 def test_it_is_an_encoder():

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from embryo.core.edit import Edit
 from embryo.core.errors import ConfigError, StoreError
-from embryo.encoders import architecture, maxtoki
+from embryo.encoders import maxtoki
 from embryo.encoders.maxtoki import MaxToki
+from embryo.encoders.networks import architecture
 from embryo.encoders.options import Options
 
 transformers = pytest.importorskip("transformers", reason="the extra `foundation` is not installed")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from embryo.core.encoder import Encoder
 from embryo.core.errors import SchemaError, StaleError
-from embryo.encoders import normalise
+from embryo.encoders.inputs import normalise
 from embryo.encoders.pca import PCA
 
 

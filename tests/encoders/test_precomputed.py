@@ -15,8 +15,9 @@ from embryo.core import schema
 from embryo.core.edit import Edit
 from embryo.core.encoder import Encoder
 from embryo.core.errors import EditError, SchemaError, StaleError, StoreError
-from embryo.encoders import normalise, precomputed
-from embryo.encoders.decoder import fit_decoder
+from embryo.encoders import precomputed
+from embryo.encoders.decoding.decoder import fit_decoder
+from embryo.encoders.inputs import normalise
 from embryo.encoders.precomputed import Precomputed
 
 ENDINGS = ("npz", "safetensors")

@@ -16,7 +16,7 @@ from embryo.encoders.options import Options
 from embryo.encoders.pretrained import Pretrained
 
 EXACT = Options(dtype="float32")
-OUTSIDE = ("teddy", "scprint2")  # in a process of their own: tests/encoders/test_bridge.py
+OUTSIDE = ("teddy", "scprint2")  # in a process of their own: tests/encoders/bridge/test_link.py
 NAMES = [name for name in encoders.pretrained_names() if name not in OUTSIDE]
 CLOSE = {"rtol": 0, "atol": 2e-5}
 

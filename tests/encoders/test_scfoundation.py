@@ -14,10 +14,10 @@ from scipy import sparse
 
 from embryo.core.errors import ConfigError, SchemaError, StoreError
 from embryo.encoders import scfoundation
-from embryo.encoders.genetables import read_numbers
+from embryo.encoders.genes.genetables import read_numbers
+from embryo.encoders.inputs.tokens import Profiles
 from embryo.encoders.options import Options
 from embryo.encoders.scfoundation import INDEX, WEIGHTS, Resolution, ScFoundation
-from embryo.encoders.tokens import Profiles
 
 EXACT = Options(dtype="float32")
 GENES = [f"GENE{k}" for k in range(30)]

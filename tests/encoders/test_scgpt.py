@@ -12,10 +12,10 @@ from scipy import sparse
 
 from embryo.core.edit import Edit, Operation
 from embryo.core.errors import EditError, StoreError
-from embryo.encoders.genemap import GeneMap
+from embryo.encoders.genes.genemap import GeneMap
+from embryo.encoders.inputs.tokens import SPECIAL, Profiles, TokenBatch
 from embryo.encoders.options import Options
 from embryo.encoders.scgpt import ScGPT, build, sizes
-from embryo.encoders.tokens import SPECIAL, Profiles, TokenBatch
 from embryo.encoders.valued import genes_of, vocabulary
 
 EXACT = Options(dtype="float32")

@@ -9,8 +9,8 @@ import torch
 from embryo.core import schema
 from embryo.core.encoder import Encoder
 from embryo.core.errors import ConfigError, SchemaError, StaleError
-from embryo.encoders import normalise
 from embryo.encoders import scvi as adapter
+from embryo.encoders.inputs import normalise
 from embryo.encoders.scvi import ScVI
 
 needs_scvi = pytest.mark.skipif(importlib.util.find_spec("scvi") is None, reason="scvi-tools, an extra, is absent")

@@ -15,10 +15,10 @@ from scipy import sparse
 
 from embryo.core.edit import Edit, Operation
 from embryo.core.errors import ConfigError, EditError, StoreError
+from embryo.encoders.inputs.tahoe_settings import Release
+from embryo.encoders.inputs.tokens import SPECIAL, Profiles, TokenBatch
 from embryo.encoders.options import Options
-from embryo.encoders.tahoe_settings import Release
 from embryo.encoders.tahoe_x1 import TahoeX1, build, sizes
-from embryo.encoders.tokens import SPECIAL, Profiles, TokenBatch
 
 EXACT = Options(dtype="float32")
 

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from embryo.core import store
 from embryo.core.errors import ConfigError, Problem, SchemaError, StoreError
-from embryo.encoders import architecture, checkpoint
+from embryo.encoders.inputs.tokens import by_length
 from embryo.encoders.maxtoki import BOS, MaxToki
+from embryo.encoders.networks import architecture
 from embryo.encoders.stage2.grammar import Grammar
 from embryo.encoders.stage2.network import Clockwork, clockwork, padded
 from embryo.encoders.stage2.series import times, tokens
-from embryo.encoders.tokens import by_length
+from embryo.encoders.weights import checkpoint
 
 WEIGHTS, RECORD = "stage2.safetensors", "stage2.json"
 _KIND = "stage2"

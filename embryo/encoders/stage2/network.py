@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from embryo.encoders import architecture, causal, maxtoki
+from embryo.encoders import maxtoki
+from embryo.encoders.networks import architecture, causal
 
 
 class Clockwork(nn.Module):

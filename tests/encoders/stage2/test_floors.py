@@ -4,7 +4,8 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 
-from embryo.encoders import normalise, stage2
+from embryo.encoders import stage2
+from embryo.encoders.inputs import normalise
 from embryo.encoders.stage2 import Comparison, Split, floors
 from embryo.encoders.stage2.series import Series
 

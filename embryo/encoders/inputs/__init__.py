@@ -1,0 +1,1 @@
+"""From counts to tokens: normalising, counting, edits, bins, ranks, sentences, batches."""

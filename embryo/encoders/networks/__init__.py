@@ -1,0 +1,1 @@
+"""Networks that several readers share, or that are long."""

@@ -1,0 +1,1 @@
+"""Weights out of files: safetensors, torch, MindSpore; nothing that could run code."""
