@@ -64,11 +64,14 @@ class Embed(Section):
     """Cell embedding z and gene panel g."""
 
     encoder: Literal[Fitted, Pretrained, "precomputed"] = Field("pca", description="see `embryo encoders list`")
-    weights: Path | None = Field(None, description="folder of a pretrained encoder that you have downloaded")
+    weights: Path | None = Field(
+        None, description="folder of a pretrained encoder that you have downloaded; file of a precomputed embedding"
+    )
     slot: str = Field("X_pca", description="obsm slot of a precomputed embedding")
     dims: int | None = Field(
         20, ge=1, description="a pretrained embedding is reduced to so many principal components; null keeps it whole"
     )
+    decoder: Literal["ridge", "network"] = Field("ridge", description="leads from a pretrained embedding to genes")
     layer: int | None = Field(None, description="of a pretrained network; its own by default")
     pooling: str | None = Field(None, description="of a pretrained network; its own by default")
     device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")

@@ -16,6 +16,8 @@ class Options:
     ----------
     dims
         Principal components, of the cells of the fit, that the embedding is reduced to; whole by default.
+    decoder
+        What leads back to genes; see `embryo.encoders.decoding.decoder`.
     layer
         Index into the network's hidden states (0 is the input of the first layer, -1 the last); the model's own by
         default.
@@ -38,6 +40,7 @@ class Options:
     """
 
     dims: int | None = None
+    decoder: Literal["ridge", "network"] = "ridge"
     layer: int | None = None
     pooling: str | None = None
     device: str = "cpu"

@@ -309,7 +309,7 @@ class Pretrained(ABC):
             z = (z - self._reduction[0]) @ self._reduction[1].T
         self.genes = tuple(map(str, train.var_names))
         expression = normalise.log1p_normalised(train)
-        self.decoder = fit_decoder(z, expression, groups, genes=self.genes, seed=self.seed)
+        self.decoder = fit_decoder(z, expression, groups, genes=self.genes, kind=self.options.decoder, seed=self.seed)
         self._reference = train[np.sort(rng.permutation(train.n_obs)[:_REFERENCE])].copy()
         self._responses = {}
         return self

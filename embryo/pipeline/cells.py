@@ -198,8 +198,7 @@ def embed_all(adata: AnnData, config: Config, path: Path) -> str:
     train = adata[(adata.obs[SPLIT] == TRAIN).to_numpy()]
     genes = panel(train, config)
     if e.encoder == "precomputed":
-        embed.latent(adata, e.slot)
-        what = f"embedding taken from obsm[{e.slot!r}]"
+        what = chosen.precomputed(adata, e)
     else:
         most = min(train.shape) - 1
         organism = schema.meta(train).get("organism")

@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from anndata import AnnData
+
 from embryo import embed
 from embryo.config import Embed
 from embryo.core import schema
 from embryo.core.errors import ConfigError, Problem
+from embryo.encoders import precomputed as files
 from embryo.encoders.facts.leaks import Protected
 from embryo.encoders.options import Options
 
@@ -33,6 +36,7 @@ def encoder(e: Embed, *, dims: int, seed: int, organism: str | None) -> Any:
     """
     options = Options(
         dims=e.dims,
+        decoder=e.decoder,
         layer=e.layer,
         pooling=e.pooling,
         device=e.device,
@@ -51,6 +55,22 @@ def encoder(e: Embed, *, dims: int, seed: int, organism: str | None) -> Any:
         raise ConfigError(Problem("protected stages or genotypes of no organism", "an organism", cure), subject="embed")
     protected = Protected(species, tuple(p.stages), tuple(p.genotypes)) if species is not None else None
     return embed.encoder(e.encoder, e.weights, options, dims=dims, seed=seed, protected=protected, allow_leaks=p.allow)
+
+
+def precomputed(adata: AnnData, e: Embed) -> str:
+    """Write an embedding that was computed elsewhere, from a file or a slot, and say in one line which.
+
+    Raises
+    ------
+    EmbryoError
+        If it is absent, or is not of these cells as they are now.
+    """
+    if e.weights is None:
+        embed.latent(adata, e.slot)
+        return f"embedding taken from obsm[{e.slot!r}]"
+    found = files.read(e.weights)
+    embed.cells(adata, found)
+    return f"embedding of {found.dims} dimensions taken from {e.weights.name}, cells and counts as they were"
 
 
 def described(encoder: Any, n: int) -> str:

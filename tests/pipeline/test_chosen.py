@@ -1,0 +1,80 @@
+import json
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from embryo import encoders
+from embryo.config import Embed, Protect
+from embryo.core.errors import ConfigError, StaleError
+from embryo.encoders import precomputed
+from embryo.pipeline import chosen
+
+GENES = [f"GENE{k}" for k in range(30)]
+
+
+@pytest.fixture
+def adata() -> ad.AnnData:
+    counts = sparse.csr_matrix(np.random.default_rng(0).poisson(2.0, (25, 30)) + 1.0)
+    obs, var = pd.DataFrame(index=[f"c{k}" for k in range(25)]), pd.DataFrame(index=GENES)
+    uns = {"embryo": {"expression": "counts", "organism": "Homo sapiens", "time_unit": "h"}}
+    return ad.AnnData(counts, obs, var, uns=uns, layers={"counts": counts.copy()})
+
+
+def section(folder: Path, **more: object) -> Embed:
+    encoders.model("scgpt").write_tiny(folder, GENES)
+    return Embed(encoder="scgpt", weights=folder, dtype="float32", **more)
+
+
+def test_a_section_reaches_the_encoder(tmp_path: Path) -> None:
+    found = chosen.encoder(
+        section(tmp_path, dims=5, pooling="mean", layer=1, decoder="network"), dims=9, seed=4, organism=None
+    )
+    assert (found.dims, found.seed, found.options.pooling, found.options.layer) == (5, 4, "mean", 1)
+    assert (found.options.decoder, found.options.precise) == ("network", "float32")
+    assert chosen.encoder(Embed(encoder="hvg", dims=5), dims=3, seed=0, organism=None).dims == 3
+
+
+def test_an_encoder_that_has_seen_what_is_protected_is_refused_unless_allowed(tmp_path: Path) -> None:
+    corpus = {"known": True, "name": "an atlas", "parts": [{"organism": "Mus musculus", "stages": ["E8-E9"]}]}
+    e = section(tmp_path, protect=Protect(stages=["E8.5"], organism="Mus musculus"))
+    (tmp_path / "embryo-weights.json").unlink()  # random weights have seen nothing
+    (tmp_path / "corpus.json").write_text(json.dumps(corpus))
+    with pytest.raises(ConfigError, match=r"stages E8-E9 of Mus musculus in the training corpus"):
+        chosen.encoder(e, dims=5, seed=0, organism=None)
+    allowed = e.model_copy(update={"protect": Protect(stages=["E8.5"], organism="Mus musculus", allow=True)})
+    about = chosen.encoder(allowed, dims=5, seed=0, organism=None).provenance()
+    assert about["leaks"].startswith("LEAK, allowed")
+    assert about["corpus"] == "an atlas"
+    with pytest.raises(ConfigError, match="of no organism"):
+        chosen.encoder(e.model_copy(update={"protect": Protect(stages=["E8.5"])}), dims=5, seed=0, organism=None)
+
+
+def test_random_weights_have_seen_nothing(tmp_path: Path) -> None:
+    e = section(tmp_path, protect=Protect(genotypes=["Tal1-/-"]))
+    about = chosen.encoder(e, dims=5, seed=0, organism="Homo sapiens").provenance()
+    assert about["corpus"] == "nothing: random weights"
+    assert about["leaks"] == "nothing protected is in the training corpus"
+
+
+def test_a_precomputed_file_is_taken_for_the_same_counts_only(adata: ad.AnnData, tmp_path: Path) -> None:
+    z = np.random.default_rng(1).normal(size=(25, 4)).astype(np.float32)
+    path = precomputed.write(tmp_path / "z.npz", list(adata.obs_names), z, adata, {"encoder": "elsewhere"})
+    e = Embed(encoder="precomputed", weights=path)
+    turned = adata[::-1].copy()
+    assert "4 dimensions taken from z.npz" in chosen.precomputed(turned, e)
+    np.testing.assert_array_equal(turned.obsm["X_embed"], z[::-1])
+    adata.layers["counts"][0, 0] += 1
+    with pytest.raises(StaleError):
+        chosen.precomputed(adata, e)
+
+
+def test_an_embedding_is_told_in_one_sentence(tmp_path: Path, adata: ad.AnnData) -> None:
+    found = chosen.encoder(section(tmp_path, dims=None), dims=5, seed=0, organism="Homo sapiens")
+    found.encode(adata)
+    said = chosen.sentence(found.provenance())
+    assert said.startswith("scgpt, random weights, 16 dimensions")
+    assert "30 of 30 genes read" in said
