@@ -176,8 +176,8 @@ class C2S(Pretrained):
         return RankLine.fit(cells, sentences.order(cells, sentences.hashed(self.targets), self.seed, self.length))
 
     def provenance(self) -> dict[str, Any]:
-        """Return `Pretrained.provenance` with the layer's number and the length of a sentence."""
-        return super().provenance() | {"layer": self.layer, "genes_per_sentence": self.length}
+        """Return `Pretrained.provenance` with the length of a sentence."""
+        return super().provenance() | {"genes_per_sentence": self.length}
 
     def _written(self, text: str, words: int) -> list[str]:
         """Return what the model writes after a text."""

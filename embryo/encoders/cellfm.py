@@ -91,6 +91,8 @@ class CellFM(Pretrained):
     poolings: ClassVar[tuple[str, ...]] = ("cls", "mean")
     files: ClassVar[tuple[str, ...]] = ("*.ckpt", *GENES, SETTINGS)
     network: Network
+    pooling: str
+    layer: int
 
     @classmethod
     def read(cls, folder: Path, options: Options) -> "CellFM":
@@ -104,9 +106,10 @@ class CellFM(Pretrained):
         checkpoint.require_rows(len(genes) + 1 + settings.spare_rows, config.genes + 1, subject=path.name)
         network = build(config)
         checkpoint.load_into(network, _shaped(state, network), ignore=settings.ignore, subject=path.name)
-        cls.pooling_of(options)
-        cls.layer_of(options, config.layers, config.layers)
-        return cls(genes, network, options, width=config.width)
+        pooling, layer = cls.pooling_of(options), cls.layer_of(options, config.layers, config.layers)
+        encoder = cls(genes, network, options, width=config.width)
+        encoder.pooling, encoder.layer = pooling, layer
+        return encoder
 
     @classmethod
     def write_tiny(cls, folder: Path, genes: Sequence[str], seed: int = 0) -> Path:
@@ -141,16 +144,16 @@ class CellFM(Pretrained):
     def forward(self, batch: TokenBatch) -> Encoded:
         """Return position 0 (``cls``) or the mean over genes (``mean``) at the chosen layer, the last by default."""
         assert batch.values is not None  # noqa: S101  `tokenize` gives them
-        n_layers, counted = len(self.network.encoder), self.options.variant == "published"
+        counted = self.options.variant == "published"
         hidden = self.network(
             batch.ids,
             batch.values,
             batch.keep,
-            n_layers=self.layer_of(self.options, n_layers, n_layers),
+            n_layers=self.layer,
             padding=LONGEST + SPECIAL_TOKENS - batch.keep.sum(dim=1).float() if counted else None,
         )
         genes = batch.keep & (batch.columns != SPECIAL)
-        cell = hidden[:, 0] if self.pooling_of(self.options) == "cls" else masked_mean(hidden, genes)
+        cell = hidden[:, 0] if self.pooling == "cls" else masked_mean(hidden, genes)
         return Encoded(cell, hidden, batch.columns, batch.keep)
 
 

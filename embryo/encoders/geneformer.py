@@ -89,8 +89,8 @@ class Geneformer(Ranked):
         return Encoded(out[:, 0] if self.pooling == "cls" else masked_mean(out, genes), out, batch.columns, batch.keep)
 
     def provenance(self) -> dict[str, Any]:
-        """Return `Pretrained.provenance` with the layer's number and the variant."""
-        return super().provenance() | {"layer": self.layer, "variant": self.version}
+        """Return `Pretrained.provenance` with the variant."""
+        return super().provenance() | {"variant": self.version}
 
 
 def sizes() -> dict[str, dict[str, int]]:

@@ -96,10 +96,6 @@ class MaxToki(Ranked):
             out[rows] = found.double().cpu().numpy()
         return out
 
-    def provenance(self) -> dict[str, Any]:
-        """Return `Pretrained.provenance` with the layer's number."""
-        return super().provenance() | {"layer": self.layer}
-
 
 def sizes() -> dict[str, dict[str, int]]:
     """Return the published sizes, each as `build` takes it."""

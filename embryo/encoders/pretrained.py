@@ -338,7 +338,7 @@ class Pretrained(ABC):
             "encoder": self.name,
             "dims": self.dims,
             "reduced_from": None if self.options.dims is None else self.width,
-            "layer": self.options.layer if self.options.layer is not None else "default",
+            "layer": getattr(self, "layer", "the model's own"),
             "pooling": self.pooling_of(self.options),
             "seed": self.seed,
             "dtype": self.options.precise,
