@@ -47,7 +47,7 @@ print(encoder.map_genes(adata).coverage)
 
 # %%
 train = adata[(adata.obs["embryo"] != "wt-2").to_numpy()].copy()
-encoder.fit(train)
+encoder = encoder.fit(train)
 eb.embed.cells(adata, encoder)
 print(encoder.decoder.held_out)
 {key: value for key, value in encoder.provenance().items() if key in ("weights", "corpus", "leaks", "layer", "dtype")}

@@ -183,6 +183,32 @@ def load(path: str | Path) -> Storable:
     return encoder
 
 
+def reopen(path: str | Path, folder: str | Path, options: "Options | None" = None) -> "Pretrained":
+    """Open a pretrained encoder as a run kept it, with its weights: further cells come into the run's own embedding.
+
+    Parameters
+    ----------
+    path
+        What `save` wrote, such as ``encoder.safetensors`` of a run.
+    folder
+        The same weights as then.
+    options
+        The same layer, pooling and dims as then.
+
+    Raises
+    ------
+    StoreError
+        If a file is missing or damaged, or the weights or options are others.
+    """
+    from embryo.encoders.decoding.kept import Kept  # noqa: PLC0415  heavy
+
+    kept = load(path)
+    if not isinstance(kept, Kept):
+        problem = Problem(f"{kept.name}, which has no weights elsewhere", "a pretrained encoder", "load() it")
+        raise StoreError(problem, subject=str(path))
+    return open_dir(kept.name, folder, options).resume(kept)
+
+
 def _unknown(name: str, known: tuple[str, ...]) -> Problem:
     return Problem(
         f"encoder {name!r}{phrases.nearest(name, known)}", f"one of {', '.join(known)}", "choose one of these"

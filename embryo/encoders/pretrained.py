@@ -6,6 +6,7 @@ A model's file says how its folder is read, how a cell becomes tokens and tokens
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from jaxtyping import Bool, Float
-from torch import nn
+from torch import Tensor, nn
 
 from embryo.core import schema
 from embryo.core.checks import phrases
@@ -26,15 +27,15 @@ from embryo.encoders.decoding.kept import Kept
 from embryo.encoders.decoding.response import differences
 from embryo.encoders.facts import leaks
 from embryo.encoders.facts.corpora import Corpus
-from embryo.encoders.genes.genemap import GeneMap, map_genes
+from embryo.encoders.genes.genemap import GeneMap, accepted, map_genes
 from embryo.encoders.genes.orthologs import Orthologs
 from embryo.encoders.inputs import counting, normalise
-from embryo.encoders.inputs.tokens import SPECIAL, Axes, Encoded, Profiles, TokenBatch, Tokens, by_length
+from embryo.encoders.inputs.tokens import Axes, Encoded, Profiles, TokenBatch, Tokens, by_length
 from embryo.encoders.options import Options
 from embryo.encoders.pca import principal
 from embryo.encoders.weights.checkpoint import Weights
 
-_REFERENCE, _DECODED = 16, 2000  # cells of the finite differences, and cells that the decoder is fitted on
+_DECODED = 2000  # cells that the decoder is fitted on, and of which some show what a gene does
 
 
 class Pretrained(ABC):
@@ -83,6 +84,7 @@ class Pretrained(ABC):
         self._reference: AnnData | None = None
         self._responses: dict[str, np.ndarray] = {}
         self._mapped: tuple[str | None, pd.DataFrame, GeneMap] | None = None
+        self._orthologs: Orthologs | None = None
         self._reduction: tuple[np.ndarray, np.ndarray] | None = None  # mean and components
 
     # ------------------------------------------------------------ what a model's file says
@@ -170,21 +172,24 @@ class Pretrained(ABC):
         """Return which genes of the data the model reads; `SchemaError` below `Options.min_coverage`."""
         o = self.options
         species = o.species or schema.meta(adata).get("organism")
-        if self._mapped is not None and self._mapped[0] == species and self._mapped[1].equals(adata.var):
-            return self._mapped[2]
-        gene_map = map_genes(
-            adata.var,
+        if self._mapped is None or self._mapped[0] != species or not self._mapped[1].equals(adata.var):
+            self._mapped = species, adata.var.copy(), self._map(adata.var, species)
+        sums = next((np.asarray(counts.sum(axis=0)).ravel() for _, counts in counting.blocks(adata)), None)
+        return accepted(self._mapped[2], adata.var, ids=self.ids, sums=sums, min_coverage=o.min_coverage)
+
+    def _map(self, var: pd.DataFrame, species: str | None) -> GeneMap:
+        if self._orthologs is None and self.options.orthologs is not None:
+            self._orthologs = Orthologs.read(self.options.orthologs)
+        return map_genes(
+            var,
             self.targets,
             ids=self.ids,
             species=self.species,
             data_species=species,
             symbols=self.symbols,
-            orthologs=None if o.orthologs is None else Orthologs.read(o.orthologs),
-            sums=next((np.asarray(counts.sum(axis=0)).ravel() for _, counts in counting.blocks(adata)), None),
-            min_coverage=o.min_coverage,
+            orthologs=self._orthologs,
+            min_coverage=0.0,  # judged with the counts at hand
         )
-        self._mapped = species, adata.var.copy(), gene_map
-        return gene_map
 
     def profiles(self, adata: AnnData, gene_map: GeneMap | None = None) -> Iterator[tuple[slice, Profiles]]:
         """Yield (rows, counts over the model's genes) block by block.
@@ -206,15 +211,7 @@ class Pretrained(ABC):
                 raise SchemaError(Problem(found, "at least one", "filter empty cells"))
             yield rows, cells
 
-    def edit(
-        self,
-        cells: Profiles,
-        edits: Sequence[Edit],
-        gene_map: GeneMap,
-        carriers: Bool[np.ndarray, "edits cells"] | None = None,
-    ) -> Profiles:
-        """Return edited gene inputs; see `embryo.encoders.inputs.counting.edit`."""
-        return counting.edit(cells, edits, gene_map, carriers)
+    edit = staticmethod(counting.edit)
 
     @property
     def dims(self) -> int:
@@ -224,7 +221,7 @@ class Pretrained(ABC):
     def encode(self, adata: AnnData, edits: Sequence[Edit] = ()) -> Float[np.ndarray, "cells dims"]:
         """Embed cells block by block, after edits of their gene inputs where there are any; see `Encoder.encode`.
 
-        An edit acts in the cells of its type, at its times, and in its share of them, as in a roll-out.
+        An edit acts in the cells of its type, at its times, and in its share of them, drawn by the names of the cells.
         """
         return np.concatenate([self.encode_tokens(self.tokenize(cells)) for cells in self.edited(adata, edits)])
 
@@ -264,64 +261,87 @@ class Pretrained(ABC):
                 yield rows, self.forward(batch)
 
     def gene_embeddings(
-        self, adata: AnnData, genes: Sequence[str]
-    ) -> tuple[Float[np.ndarray, "cells genes width"], Bool[np.ndarray, "cells genes"]]:
-        """Return the embedding of named genes in every cell, and where there is one: absent genes have zeros.
+        self, adata: AnnData, genes: Sequence[str], edits: Sequence[Edit] = ()
+    ) -> Iterator[tuple[np.ndarray, Float[Tensor, "rows genes width"], Bool[Tensor, "rows genes"]]]:
+        """Yield (rows, embeddings of named genes, which of them the model saw in which cell), batch by batch.
+
+        Parameters
+        ----------
+        adata
+            Raw counts.
+        genes
+            Names in the data or in the model; those that the model does not read are never seen. Of several that are
+            one gene of the model each has its embedding.
+        edits
+            Made on the gene inputs, before any tokenising.
 
         Raises
         ------
         SchemaError
-            If the model has no gene embeddings.
+            If the model has no gene embeddings, or the data are not what it reads.
         """
-        gene_map = self.map_genes(adata)
-        place = {c: k for k, gene in enumerate(genes) if (c := gene_map.column(gene)) >= 0}
-        out, found = None, np.zeros((adata.n_obs, len(genes)), dtype=bool)
-        for block, cells in self.profiles(adata, gene_map):
+        wanted = torch.tensor([self.map_genes(adata).column(gene) for gene in genes], dtype=torch.long)
+        start = 0
+        for cells in self.edited(adata, edits):
             for rows, encoded in self.batches(self.tokenize(cells)):
                 if encoded.gene is None:
                     raise SchemaError(Problem(f"{self.name} without gene embeddings", "a model with them", "use cells"))
-                hidden, columns = encoded.gene.float().cpu().numpy(), encoded.columns.cpu().numpy()
-                if out is None:
-                    out = np.zeros((adata.n_obs, len(genes), hidden.shape[-1]), dtype=np.float32)
-                wanted = (columns != SPECIAL) & np.isin(columns, list(place)) & encoded.keep.cpu().numpy()
-                for i, j in zip(*np.nonzero(wanted), strict=True):
-                    cell, gene = block.start + rows[i], place[int(columns[i, j])]
-                    out[cell, gene], found[cell, gene] = hidden[i, j], True
-        return (np.zeros((0, len(genes), 1), np.float32) if out is None else out), found
+                yield start + np.asarray(rows), *encoded.of(encoded.gene, wanted)
+            start += len(cells)
 
     # ------------------------------------------------------------ back to genes
 
     def fit(self, adata: AnnData) -> "Pretrained":
-        """Return the encoder, its network untouched, with reduction and decoder fitted on up to 2,000 of the cells.
+        """Return an encoder on the same network with reduction and decoder fitted on up to 2,000 of the cells.
 
         Raises
         ------
         SchemaError
             If cells cannot be read, or there are fewer than `Options.dims`.
         """
+        fitted = copy(self)
         rng = np.random.default_rng(self.seed)
         chosen = np.sort(rng.permutation(adata.n_obs)[:_DECODED])
         train = adata[chosen].to_memory() if adata.isbacked else adata[chosen].copy()
         groups = train.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in train.obs else None
         z = np.concatenate([self._whole(self.tokenize(cells)) for _, cells in self.profiles(train)])
-        if self.options.dims is not None:
-            self._reduction = principal(z, self.options.dims, seed=self.seed)
-            z = (z - self._reduction[0]) @ self._reduction[1].T
-        self.genes = tuple(map(str, train.var_names))
+        fitted.coverage, o = self.coverage, self.options
+        fitted._reduction = None if o.dims is None else principal(z, o.dims, seed=self.seed)
+        fitted.genes = tuple(map(str, train.var_names))
         expression = normalise.log1p_normalised(train)
-        self.decoder = fit_decoder(z, expression, groups, genes=self.genes, kind=self.options.decoder, seed=self.seed)
-        self._reference = train[np.sort(rng.permutation(train.n_obs)[:_REFERENCE])].copy()
-        self._responses = {}
-        return self
+        fitted.decoder = fit_decoder(
+            z, expression, groups, genes=fitted.genes, kind=o.decoder, seed=self.seed, dims=o.dims
+        )
+        fitted._reference, fitted._responses = train, {}
+        return fitted
+
+    @property
+    def unfitted(self) -> bool:
+        """Whether `encode` needs `fit` first: where the embedding is reduced."""
+        return self.options.dims is not None and self._reduction is None
+
+    def resume(self, kept: Kept) -> "Pretrained":
+        """Return an encoder on this network with what a run kept: reduction, decoder and responses.
+
+        Raises
+        ------
+        StoreError
+            If that was of another encoder, of other weights, or of other options.
+        """
+        kept.require_same(self.provenance())
+        resumed = copy(self)
+        resumed.decoder, resumed.genes, resumed._reduction = kept.decoder, kept.genes, kept.reduction
+        resumed._responses = dict(kept.responses)
+        return resumed
 
     def decode(self, z: Float[np.ndarray, "cells dims"]) -> Float[np.ndarray, "cells genes"]:
         """Return log1p expression of the genes of the fit; see `Encoder.decode` and `Decoder` for its error."""
         return self.keep().decode(z)
 
     def response(self, genes: Sequence[str]) -> Float[np.ndarray, "genes dims"]:
-        """Return dz/dg by finite differences through the network, on a few cells of the fit; see `Encoder.response`.
+        """Return dz/dg by finite differences through the network, on cells of the fit; see `Encoder.response`.
 
-        Each gene is knocked out where it is expressed (raised by 1 where no reference cell expresses it), and the
+        Each gene is knocked out in up to 16 cells that express it (raised by 1 in 16 others where none does), and the
         change of z is regressed on the change of g through the origin.
         """
         self.keep()
@@ -343,6 +363,7 @@ class Pretrained(ABC):
             "seed": self.seed,
             "dtype": self.options.precise,
             "coverage": self.coverage,
+            "orthologs": None if self._orthologs is None else self._orthologs.sha256,
             "corpus": self._trained_on(),
             "leaks": self.leaks,
             **self.weights.record(),

@@ -14,7 +14,7 @@ a grid in units of the mean of s_j^2, so that neither the scale nor a rotation o
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from embryo.encoders.decoding.heldout import (
     split_groups,
     squared_errors,
 )
+from embryo.encoders.pca import principal
 
 KINDS = ("ridge", "network")
 _FOLDS, _ENTRIES = 5, 2**22  # entries of a prediction held at a time
@@ -123,6 +124,7 @@ def fit_decoder(
     genes: Sequence[str],
     kind: str = "ridge",
     seed: int = 0,
+    dims: int | None = None,
 ) -> Decoder:
     """Fit a map from embeddings to genes, and measure it on held-out embryos.
 
@@ -141,6 +143,9 @@ def fit_decoder(
         (whole embryos, where there are several) rises.
     seed
         Seed of whatever is drawn.
+    dims
+        Where given, the decoder reads so many principal components of z: those of all cells, and for the held-out
+        error those of the cells of each fit alone.
 
     Returns
     -------
@@ -162,9 +167,11 @@ def fit_decoder(
     codes = np.zeros(len(z), dtype=np.int64) if groups is None else _codes(groups)
     _require(z, y, codes, genes)
     data = _Cells(_checked(z), y, codes)
-    errors = [_fold_error(data, train, test, kind, seed) for train, test in split_groups(data.codes, _FOLDS, seed)]
+    errors = [
+        _fold_error(data, train, test, kind, seed, dims) for train, test in split_groups(data.codes, _FOLDS, seed)
+    ]
     held_out = measure(errors, test_cells=data.shape[0], by="embryo" if codes.max() else "cell")
-    return Decoder(tuple(map(str, genes)), kind, seed, held_out, _fit(data, kind, seed))
+    return Decoder(tuple(map(str, genes)), kind, seed, held_out, _fit(_reduced(data, data, dims, seed)[0], kind, seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,8 +190,18 @@ class _Cells:
         return _Cells(self.z[rows], self.y[rows], self.codes[rows])
 
 
-def _fold_error(data: _Cells, train: np.ndarray, test: np.ndarray, kind: str, seed: int) -> np.ndarray:
-    fitted, held = data.take(train), data.take(test)
+def _reduced(fitted: _Cells, held: _Cells, dims: int | None, seed: int) -> tuple[_Cells, _Cells]:
+    """Return both with z reduced to principal components of the first."""
+    if dims is None:
+        return fitted, held
+    mean, components = principal(fitted.z, min(dims, *fitted.z.shape), seed=seed)
+    return (replace(fitted, z=(fitted.z - mean) @ components.T), replace(held, z=(held.z - mean) @ components.T))
+
+
+def _fold_error(
+    data: _Cells, train: np.ndarray, test: np.ndarray, kind: str, seed: int, dims: int | None = None
+) -> np.ndarray:
+    fitted, held = _reduced(data.take(train), data.take(test), dims, seed)
     return squared_errors(_blocks(_fit(fitted, kind, seed), held), held.y, column_mean(fitted.y))
 
 

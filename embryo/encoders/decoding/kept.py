@@ -9,10 +9,11 @@ from anndata import AnnData
 from jaxtyping import Float
 
 from embryo.core.checks import phrases
-from embryo.core.errors import Problem, StaleError
+from embryo.core.errors import Problem, StaleError, StoreError
 from embryo.encoders.decoding.decoder import Decoder
 
 _DECODER = "decoder."
+_REDUCTION = ("reduction.mean", "reduction.components")
 
 
 @dataclass(eq=False)
@@ -31,6 +32,8 @@ class Kept:
         dz/dg of the genes that it was asked for, shape (dims,) each.
     about
         What `Pretrained.provenance` said.
+    reduction
+        Mean and principal components of the reduction, shapes (width,) and (dims, width); None where z is whole.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Kept:
     decoder: Decoder
     responses: Mapping[str, np.ndarray]
     about: Mapping[str, Any]
+    reduction: tuple[np.ndarray, np.ndarray] | None = None
 
     def fit(self, adata: AnnData) -> "Kept":
         """Raise `StaleError`: the weights are not here."""
@@ -67,6 +71,15 @@ class Kept:
             raise StaleError(Problem(found, "genes it was computed for", "embed again with these genes in the panel"))
         return np.stack([self.responses[gene] for gene in genes]) if genes else np.zeros((0, self.dims))
 
+    def require_same(self, found: Mapping[str, Any]) -> None:
+        """Raise `StoreError` unless a provenance is of the same encoder, weights and options."""
+        same = ("encoder", "weights", "sha256", "layer", "pooling", "dims")
+        other = [key for key in same if found.get(key) != self.about.get(key)]
+        if other:
+            words = f"another {' and another '.join(other)}"
+            problem = Problem(words, "those of the run", "give its weights and its options")
+            raise StoreError(problem, subject=f"encoder {self.name}")
+
     def provenance(self) -> dict[str, Any]:
         """Return what `Pretrained.provenance` said."""
         return dict(self.about)
@@ -74,7 +87,9 @@ class Kept:
     def tensors(self) -> dict[str, np.ndarray]:
         """Return responses and decoder; the weights stay where the user keeps them."""
         responses = np.stack(list(self.responses.values())) if self.responses else np.zeros((0, self.dims))
-        return {"responses": responses} | {_DECODER + key: part for key, part in self.decoder.tensors().items()}
+        reduction = {} if self.reduction is None else dict(zip(_REDUCTION, self.reduction, strict=True))
+        decoder = {_DECODER + key: part for key, part in self.decoder.tensors().items()}
+        return {"responses": responses, **reduction, **decoder}
 
     def record(self) -> dict[str, Any]:
         """Return what is not a tensor, JSON-ready."""
@@ -100,8 +115,9 @@ class Kept:
             decoder=Decoder.restore(parts, record["decoder"]),
             responses=dict(zip(record["responses"], tensors["responses"], strict=True)),
             about=record["about"],
+            reduction=(tensors[_REDUCTION[0]], tensors[_REDUCTION[1]]) if _REDUCTION[0] in tensors else None,
         )
 
     def _without_weights(self) -> StaleError:
-        cure = "open its folder of weights again (embryo.encoders.open_dir)"
+        cure = "open it with its folder of weights (embryo.encoders.reopen)"
         return StaleError(Problem(f"{self.name} without its weights", "an encoder with weights", cure))

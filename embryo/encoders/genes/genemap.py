@@ -205,11 +205,8 @@ def map_genes(  # noqa: PLR0913  what the model reads, and what is known about t
         Ensembl id of each symbol of the model's species, where the model has such a dictionary.
     orthologs
         Needed where the species differ.
-    sums
-        Counts of each gene over some cells. A whole genome holds thousands of genes that are hardly expressed and that
-        no vocabulary has: with its counts, the share of the counts may reach `min_coverage` instead of that of genes.
-    min_coverage
-        Smallest `Coverage.accepted` that is accepted.
+    sums, min_coverage
+        See `accepted`.
 
     Returns
     -------
@@ -220,7 +217,7 @@ def map_genes(  # noqa: PLR0913  what the model reads, and what is known about t
     ------
     SchemaError
         If names stand twice, ids are of another species than the data, the species differ and no table leads from one
-        to the other, or fewer genes than `min_coverage` are read: with the share, the first unmapped genes, the cure.
+        to the other, or too little is read.
     """
     genes, targets = tuple(map(str, var.index)), tuple(targets)
     _require_unique(genes, "genes of the data")
@@ -234,11 +231,39 @@ def map_genes(  # noqa: PLR0913  what the model reads, and what is known about t
         search = _ByName(targets, ids, symbols or {})
     found = [search(ensembl, symbol) for ensembl, symbol in names]
     gene_map = _assemble(genes, targets, found, (data_species, species))
+    return accepted(gene_map, var, ids=ids, sums=sums, min_coverage=min_coverage)
+
+
+def accepted(
+    gene_map: GeneMap,
+    var: pd.DataFrame,
+    *,
+    ids: Ids,
+    sums: Float[np.ndarray, " genes"] | None = None,
+    min_coverage: float = 0.5,
+) -> GeneMap:
+    """Return the map, with the share of the counts that it reads, if that or the share of the genes is large enough.
+
+    Parameters
+    ----------
+    gene_map, var, ids
+        What `map_genes` gave, and what it was given.
+    sums
+        Counts of each gene over the cells at hand. A whole genome holds thousands of genes that are hardly expressed
+        and that no vocabulary has: the share of the counts may reach `min_coverage` instead of that of the genes.
+    min_coverage
+        Smallest `Coverage.accepted`.
+
+    Raises
+    ------
+    SchemaError
+        If less is read: with the share, the first unmapped genes, the cure.
+    """
     if sums is not None and sums.sum() > 0:
         share = float(sums[gene_map.target_of != UNMAPPED].sum() / sums.sum())
         gene_map = replace(gene_map, coverage=replace(gene_map.coverage, share_of_counts=share))
     if gene_map.coverage.accepted < min_coverage:
-        raise _too_few(gene_map.coverage, min_coverage, ids, names)
+        raise _too_few(gene_map.coverage, min_coverage, ids, genenames.of(var))
     return gene_map
 
 

@@ -153,6 +153,19 @@ class Encoded:
     columns: Int[Tensor, "cells length"]
     keep: Bool[Tensor, "cells length"]
 
+    def of(
+        self, gene: Float[Tensor, "cells length width"], wanted: Int[Tensor, " genes"]
+    ) -> tuple[Float[Tensor, "cells genes width"], Bool[Tensor, "cells genes"]]:
+        """Return the entries of `gene` at wanted columns, zeros where a cell has none, and where it has; on the CPU.
+
+        Of a gene that is spelled in several tokens the first one counts.
+        """
+        columns = torch.where(self.keep, self.columns, SPECIAL).cpu()
+        match = (columns[:, None] == wanted[None, :, None]) & (wanted >= 0)[None, :, None]
+        seen, at = match.any(dim=-1), match.int().argmax(dim=-1)
+        values = gene.float().cpu().gather(1, at[..., None].expand(-1, -1, gene.shape[-1]))
+        return values * seen[..., None], seen
+
 
 def by_length(lengths: Sequence[int] | np.ndarray, limit: int) -> Iterator[Int[np.ndarray, " cells"]]:
     """Yield rows in batches of like length, so that little is padded.

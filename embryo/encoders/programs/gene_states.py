@@ -1,22 +1,16 @@
-"""What a head reads of a cell: levels of genes, or the states that a pretrained encoder gives them; edited or not."""
+"""What a head without a pretrained encoder reads of a cell: levels of genes, edited or not."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from anndata import AnnData
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Float
 
 from embryo.core.checks import phrases
 from embryo.core.edit import Edit, Operation
-from embryo.core.errors import EditError, Problem, SchemaError
+from embryo.core.errors import EditError, Problem
 from embryo.encoders.decoding.heldout import dense
 from embryo.encoders.inputs import normalise
-
-if TYPE_CHECKING:
-    from embryo.encoders.pretrained import Pretrained
 
 
 def levels(adata: AnnData, library: Sequence[str], genes: Sequence[str]) -> Float[np.ndarray, "cells genes"]:
@@ -77,44 +71,3 @@ def require_plain(edits: Sequence[Edit], known: Sequence[str]) -> None:
     ]
     if problems:
         raise EditError(*problems, subject="edit of gene inputs")
-
-
-def states(
-    source: "Pretrained", adata: AnnData, genes: Sequence[str], edits: Sequence[Edit] = ()
-) -> Iterator[tuple[np.ndarray, Float[Tensor, "rows genes width"], Bool[Tensor, "rows genes"]]]:
-    """Yield (rows, states of named genes, which of them the model saw in which cell), batch by batch.
-
-    Parameters
-    ----------
-    source
-        A pretrained encoder with gene embeddings.
-    adata
-        Raw counts.
-    genes
-        Names in the data (or in the model); those that the model does not read are never seen.
-    edits
-        Made on the gene inputs, before any tokenising.
-
-    Raises
-    ------
-    SchemaError
-        If the model has no gene embeddings, or the data are not what it reads.
-    """
-    gene_map = source.map_genes(adata)
-    place = torch.full((len(gene_map.targets) + 1,), -1)  # the last entry is that of special tokens, column -1
-    for k, gene in enumerate(genes):
-        place[gene_map.column(gene)] = k
-    place[-1] = -1
-    for block, cells in source.profiles(adata, gene_map):
-        tokens = source.tokenize(source.edit(cells, edits, gene_map))
-        for rows, encoded in source.batches(tokens):
-            if encoded.gene is None:
-                problem = Problem(f"{source.name} without gene embeddings", "a model with them", "choose another")
-                raise SchemaError(problem, subject="gene programs")
-            columns, hidden = encoded.columns.cpu(), encoded.gene.float().cpu()
-            where = torch.where(encoded.keep.cpu(), place[columns], -1)
-            cell, at = (where >= 0).nonzero(as_tuple=True)
-            values = torch.zeros(len(rows), len(genes), hidden.shape[-1])
-            seen = torch.zeros(len(rows), len(genes), dtype=torch.bool)
-            values[cell, where[cell, at]], seen[cell, where[cell, at]] = hidden[cell, at], True
-            yield block.start + np.asarray(rows), values, seen

@@ -131,7 +131,7 @@ class Programs:
         draws = np.random.default_rng(self.seed).permutation(len(order))
         most = self.training.cells
         if self.source is not None:
-            one = next(gene_states.states(self.source, adata[order[:1]].copy(), [str(adata.var_names[0])]))[1]
+            one = next(self.source.gene_embeddings(adata[order[:1]].copy(), [str(adata.var_names[0])]))[1]
             most = min(most, int(_STATES / (4 * genes * one.shape[-1])))
         return adata[order[draws[: max(most, 1)]]].copy()
 
@@ -140,7 +140,7 @@ class Programs:
         codes = np.unique(_embryos(adata), return_inverse=True)[1].astype(np.int64)
         if self.source is None:
             return Cells(levels, levels, None, codes)
-        held: list[Any] = list(gene_states.states(self.source, adata, membership.genes))
+        held: list[Any] = list(self.source.gene_embeddings(adata, membership.genes))
         back = np.argsort(np.concatenate([rows for rows, _, _ in held]))
         states, found = (torch.cat([part[k] for part in held])[back] for k in (1, 2))
         return Cells(states, levels, found, codes)
@@ -321,7 +321,7 @@ class Programs:
             if self.source is None:
                 found = "a head over a pretrained encoder without its weights"
                 raise StaleError(Problem(found, "that encoder", "restore it with source=the opened encoder"))
-            yield from gene_states.states(self.source, adata, f.membership.genes, edits)
+            yield from self.source.gene_embeddings(adata, f.membership.genes, edits)
             return
         values = gene_states.levels(adata, f.library, f.membership.genes)
         relative = f.expression == normalise.RELATIVE

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
 from embryo.core.errors import ConfigError, DivergedError, SchemaError
@@ -91,6 +92,23 @@ def test_labels_of_the_held_out_embryo_do_not_reach_the_fit(kind, monkeypatch):
     one, two = (network.state_dict() for network in fits)
     for key in one:
         np.testing.assert_array_equal(one[key], two[key])
+
+
+def test_a_reduction_does_not_see_the_held_out_embryo():
+    """As PCA of scikit-learn, fitted on the training embryos of each fold, gives it."""
+    rng = np.random.default_rng(3)
+    embryo = np.repeat(["a", "b", "c"], 20)
+    z = rng.normal(size=(60, 40)) + np.repeat(rng.normal(size=(3, 40)) * 3, 20, axis=0)  # embryos differ
+    y = z[:, :5] @ rng.normal(size=(5, len(GENES))) + rng.normal(size=(60, len(GENES)))
+    found = fit_decoder(z, y, embryo, genes=GENES, dims=6)
+    errors = []
+    for held in ("a", "b", "c"):
+        train, test = embryo != held, embryo == held
+        axes = PCA(6, svd_solver="full").fit(z[train])
+        inner = fit_decoder(axes.transform(z[train]), y[train], genes=GENES)
+        errors.append(inner.predict(axes.transform(z[test])) - y[test])
+    np.testing.assert_allclose(found.held_out.rmse, np.sqrt((np.concatenate(errors) ** 2).mean()), rtol=1e-6)
+    assert found.dims == 6
 
 
 @pytest.mark.parametrize("kind", decoder.KINDS)
