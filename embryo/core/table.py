@@ -61,7 +61,7 @@ def interval(values: float | Sequence[float] | np.ndarray, level: float = LEVEL)
     return Interval(mean, mean - half, mean + half, n)
 
 
-def student(level: float, df: int) -> float:
+def student(level: float, df: float | int) -> float:
     """Return the two-sided quantile of Student's t: ``P(|T| <= t) = level`` with `df` degrees of freedom."""
     return float(stdtrit(df, 0.5 + level / 2))
 

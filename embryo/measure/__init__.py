@@ -4,9 +4,9 @@ Creating verbs: they return a value and never touch their input. Means are weigh
 """
 
 from embryo.measure.batches import batch_asw, comparable, neighbour_entropy
-from embryo.measure.bootstrap import crossed_interval
 from embryo.measure.clusters import agreement, clusters, separation
 from embryo.measure.composition import FateClassifier, bray_curtis, composition, fates
+from embryo.measure.crossed import crossed_interval
 from embryo.measure.difference import Repeat, difference
 from embryo.measure.distance import chamfer_um, energy_distance, occupancy_overlap
 from embryo.measure.neighbourhood import mixing, neighbourhood_enrichment
