@@ -61,8 +61,7 @@ class Geneformer(Ranked):
         if problems:
             raise ConfigError(*problems, subject=folder.name)
         depth = cls.layer_of(options, config.num_hidden_layers, -2)
-        with architecture.unfilled():
-            network: Any = build(config)
+        network: Any = architecture.made(folder, lambda: build(config))
         state = {key.removeprefix("bert."): part for key, part in checkpoint.read_weights(folder).items()}
         checkpoint.load_into(network, state, ignore=_UNUSED, subject=folder.name)
         network.encoder.layer = network.encoder.layer[:depth]

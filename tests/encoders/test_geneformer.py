@@ -189,7 +189,7 @@ def test_missing_and_foreign_weights_are_listed(folder):
     [
         ({"model_type": "llama"}, "a network of type 'llama'"),
         ({"model_type": None}, "a network of type None"),
-        ({"hidden_size": "wide"}, "a config that transformers does not accept"),
+        ({"hidden_size": "wide"}, "found hidden_size 'wide'"),
     ],
 )
 def test_another_config_is_refused(folder, change, says):

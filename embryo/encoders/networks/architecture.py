@@ -1,10 +1,11 @@
 """Networks of the transformers library out of a folder's ``config.json``: built here, filled by `checkpoint`.
 
-Only the description is read; weights come through `embryo.encoders.weights.checkpoint`, so that every key is accounted
-for and no code of a checkpoint runs. transformers is an optional extra and is imported when such a model is opened.
+Only the description is read, and of it only the architecture (`embryo.encoders.networks.families`); weights come
+through `embryo.encoders.weights.checkpoint`, so that every key is accounted for, no code of a checkpoint runs and
+nothing is fetched. transformers is an optional extra and is imported when such a model is opened.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from embryo.core.errors import ConfigError, Problem, StoreError
+from embryo.core.errors import ConfigError, EmbryoError, Problem, StoreError
+from embryo.encoders.networks import families as known
 from embryo.encoders.weights import checkpoint
 
 CONFIG = "config.json"
@@ -31,35 +33,65 @@ def library() -> Any:
 
 
 def read_config(folder: Path, *families: str) -> Any:
-    """Return the transformers configuration that ``config.json`` describes.
+    """Return the transformers configuration of the architecture that ``config.json`` describes.
+
+    How attention is computed is said here, never by the file: it could name code to be fetched.
 
     Parameters
     ----------
     folder
         Folder of the model.
     families
-        Values of ``model_type`` that the encoder can use, such as ``bert``.
+        Values of ``model_type`` that the encoder can use, of `families.FAMILIES`.
 
     Raises
     ------
     StoreError
-        If the file is missing or damaged, or describes another kind of network.
+        If the file is missing or damaged, describes another kind of network, or one that cannot be: every key is named.
     """
+    subject = f"{folder.name}/{CONFIG}"
     record = checkpoint.read_json(checkpoint.find(folder, CONFIG))
     family = record.get("model_type") if isinstance(record, Mapping) else None
     if family not in families:
         found = f"a network of type {family!r}"
         raise StoreError(
             Problem(found, " or ".join(families), "give the folder of this model, or name the encoder that it is for"),
-            subject=f"{folder.name}/{CONFIG}",
+            subject=subject,
         )
+    said = known.described(family, record, subject=subject)
+    for_model = library().AutoConfig.for_model
     try:
-        return library().AutoConfig.for_model(**record)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise _odd(folder, error) from error
+        config = for_model(family, **said, attn_implementation=known.ATTENTION[family])
+        known.require_fitting(config, subject=subject)
+    except EmbryoError:
+        raise
     except Exception as error:  # the library's own validation errors share no public base
-        if "validation" not in type(error).__name__.lower():
-            raise
+        raise _odd(folder, error) from error
+    return config
+
+
+def made(folder: Path, make: Callable[[], Any]) -> Any:
+    """Return the network that `make` builds of a folder's configuration, its weights not drawn.
+
+    It is built without memory first: one with more weights than the folder's files have bytes cannot be theirs.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be built, or is larger than the files.
+    """
+    try:
+        with unfilled(), torch.device("meta"):
+            weights = sum(part.numel() for part in make().parameters())
+        held = sum(path.stat().st_size for pattern in WEIGHTS[1:] for path in folder.glob(pattern))
+        if weights > held > 0:
+            found = f"a network of {weights:.3g} weights for files of {held:.3g} bytes"
+            raise StoreError(Problem(found, "a config of these files", known.CURE), subject=f"{folder.name}/{CONFIG}")
+        with unfilled():
+            return make()
+    except EmbryoError:
+        raise
+    except Exception as error:  # whatever a part of the library makes of numbers that it was not made for
         raise _odd(folder, error) from error
 
 
@@ -97,8 +129,8 @@ def save_random(network: Any, folder: Path, seed: int) -> Path:
 
 
 def _odd(folder: Path, error: Exception) -> StoreError:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    said = " ".join(str(error).split()) or type(error).__name__
     return StoreError(
-        Problem(f"a config that transformers does not accept ({first[:200]})", "the release's config", "download it"),
+        Problem(f"a config that transformers does not accept ({said[:200]})", "the release's config", known.CURE),
         subject=f"{folder.name}/{CONFIG}",
     )

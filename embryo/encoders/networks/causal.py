@@ -22,10 +22,10 @@ def read(folder: Path, config: Any, dtype: torch.dtype = torch.float32) -> Any:
     Raises
     ------
     StoreError
-        If weights are missing, left over, of another shape, or damaged.
+        If no such network can be built, or weights are missing, left over, of another shape, or damaged.
     """
-    with architecture.unfilled():
-        network = architecture.library().AutoModelForCausalLM.from_config(config, dtype=dtype)
+    model = architecture.library().AutoModelForCausalLM
+    network = architecture.made(folder, lambda: model.from_config(config, dtype=dtype))
     network.tie_weights()
     state = checkpoint.read_weights(folder)
     names = {id(part): name for name, part in network.named_parameters()}
