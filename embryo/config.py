@@ -55,7 +55,9 @@ class Protect(Section):
     """What no encoder may have been trained on; see `embryo.encoders.facts.leaks`."""
 
     organism: str | None = Field(None, description="of the data by default")
-    stages: list[str] = Field(default_factory=list, description="such as E8.5, or a range of hours such as 24-48")
+    stages: list[str] = Field(
+        default_factory=list, description="such as E8.5, 30 hpf, or a range such as 24-48; hours where no unit"
+    )
     genotypes: list[str] = Field(default_factory=list, description="such as Tal1")
     allow: bool = Field(default=False, description="use the encoder all the same; the provenance says so")
 

@@ -23,7 +23,8 @@ class Part(Facts):
     organism
         Scientific name.
     stages
-        Developmental stages, such as ``E8.5``, ``E8-P0``, ``200-210 h``; None where they are not on record.
+        Developmental stages, such as ``E8.5``, ``E8-P0``, ``200-210 h``, hours where there is no unit; None where they
+        are not on record.
     genotypes
         Each beginning with its gene, such as ``Tal1-/-``, or ``wild type``; None where they are not on record.
     about

@@ -13,16 +13,17 @@ from pathlib import Path
 from embryo.core import schema, stages
 from embryo.core.checks import phrases
 from embryo.core.errors import ConfigError, Problem
-from embryo.encoders.facts import cards, corpora
+from embryo.encoders.facts import cards, corpora, genotypes
 from embryo.encoders.facts.corpora import Corpus, Part
-from embryo.encoders.genes.genenames import scientific
+from embryo.encoders.genes.genenames import certain, scientific
 
 _BIRTH_DAYS = {"Mus musculus": 19.0, "Rattus norvegicus": 22.0}  # P0, in days after conception, where E counts so
-_TIME = r"([A-Za-z]*) *(\d+(?:\.\d+)?) *([A-Za-z]*)"
-_RANGE = re.compile(rf"{_TIME} *(?:-|–|to) *{_TIME}")
-_POSTNATAL = re.compile(r"P *(\d+(?:\.\d+)?)", re.IGNORECASE)
-_WORD = re.compile(r"\w(?:[\w.-]*\w)?")
-_ALTERED = re.compile(r"-(?:ko|kd|oe|null|het|hom|mutant|deficient|knock-?out|knock-?down)$")
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_BEFORE = r"(E|P|TS|Theiler[ _-]*stage|embryonic[ _-]*day|days?|d|)"
+_AFTER = r"(dp[cf]|hpf|h|hrs?|hours?|d|days?|min|minutes?|)"
+_TIME = rf"{_BEFORE}[ _-]*{_NUMBER}[ _-]*{_AFTER}"
+_ONE = re.compile(_TIME, re.IGNORECASE)
+_RANGE = re.compile(rf"{_TIME} *(?:-|–|to) *{_TIME}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,11 @@ class Protected:
     Parameters
     ----------
     organism
-        Scientific name, or one of `embryo.encoders.genes.genenames.ALIASES`.
+        Scientific name in any case, or one of `embryo.encoders.genes.genenames.ALIASES`. Of another name nobody can
+        say what it means: it is told.
     stages
-        Such as ``E8.5``, ``E8-E9.5``, ``P0``, ``200-210 h``; both ends belong to a range.
+        Such as ``E8.5``, ``E8-E9.5``, ``P0``, ``200-210 h``; ``200-210``, hours where there is no unit. Both ends
+        belong to a range.
     genotypes
         Each beginning with the gene that is altered, such as ``Tal1-/-``; or ``wild type``.
     """
@@ -42,6 +45,11 @@ class Protected:
     organism: str
     stages: tuple[str, ...] = ()
     genotypes: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All that is protected."""
+        return (*self.stages, *self.genotypes)
 
 
 def corpus_of(name: str, folder: str | Path | None = None) -> Corpus | None:
@@ -76,15 +84,14 @@ def leaks(corpus: Corpus | None, protected: Protected) -> list[Problem]:
 
 def unchecked(corpus: Corpus | None, protected: Protected) -> list[str]:
     """Return one sentence for each thing that the record of a corpus leaves open; none for no corpus."""
-    organism = scientific(protected.organism)
-    named = [words for words in (protected.stages, protected.genotypes) if words]
-    if corpus is None or not named:
+    if corpus is None:
         return []
     if not corpus.known:
-        return [
-            f"the training corpus is not known: it may hold {phrases.few(word for words in named for word in words)}"
-        ]
-    told = []
+        may = f": it may hold {phrases.few(protected.named)}" if protected.named else ""
+        return [f"leaks cannot be checked: the training corpus is not known{may}"]
+    if not protected.named:
+        return []
+    told = _strangers(corpus, protected)
     for part, kind, asked, hits, unclear in _compared(corpus, protected):
         where = f"{part.organism}{f' ({part.about})' if part.about else ''}"
         if unclear is None:
@@ -93,9 +100,21 @@ def unchecked(corpus: Corpus | None, protected: Protected) -> list[str]:
             )
         elif unclear and not hits:
             told.append(f"{phrases.few(unclear)} of {where} cannot be compared with {phrases.few(asked)}")
-    if not corpus.complete and organism not in {scientific(part.organism) for part in corpus.parts}:
+    organism = certain(protected.organism)
+    if not corpus.complete and organism and organism not in {certain(part.organism) for part in corpus.parts}:
         told.append(f"not all organisms of the training corpus are on record: it may hold {organism}")
     return told
+
+
+def _strangers(corpus: Corpus, protected: Protected) -> list[str]:
+    """Return a sentence for each pair of organisms of which nobody can say whether they are the same."""
+    organism = certain(protected.organism)
+    names = dict.fromkeys(part.organism for part in corpus.parts if organism is None or certain(part.organism) is None)
+    same = [name for name in names if _plain(name) != _plain(protected.organism)]
+    unclear = [f"leaks cannot be checked: {name!r} and {protected.organism!r} may be one organism" for name in same]
+    if organism is None and not corpus.complete:
+        unclear.append(f"leaks cannot be checked: {protected.organism!r} is no species that is known")
+    return unclear
 
 
 def require_no_leak(name: str, corpus: Corpus | None, protected: Protected, *, allow: bool = False) -> str:
@@ -121,7 +140,8 @@ def require_no_leak(name: str, corpus: Corpus | None, protected: Protected, *, a
     if problems and not allow:
         raise ConfigError(*problems, subject=f"encoder {name}")
     seen = [f"LEAK, allowed: {problem.found}" for problem in problems]
-    return "; ".join([*seen, *unchecked(corpus, protected)]) or "nothing protected is in the training corpus"
+    nothing = "nothing protected is in the training corpus" if protected.named else "nothing was protected"
+    return "; ".join([*seen, *unchecked(corpus, protected)]) or nothing
 
 
 _Compared = tuple[Part, str, tuple[str, ...], list[str], list[str] | None]
@@ -129,9 +149,9 @@ _Compared = tuple[Part, str, tuple[str, ...], list[str], list[str] | None]
 
 def _compared(corpus: Corpus | None, protected: Protected) -> Iterator[_Compared]:
     """Yield (part, what is compared, what is protected, what of it the part holds, what is unclear; None for all)."""
-    organism = scientific(protected.organism)
+    organism = _plain(protected.organism)
     for part in corpus.parts if corpus is not None and corpus.known else ():
-        if scientific(part.organism) != organism:
+        if _plain(part.organism) != organism:
             continue
         for kind, held, asked in (
             ("stages", part.stages, protected.stages),
@@ -147,8 +167,12 @@ def _compared(corpus: Corpus | None, protected: Protected) -> Iterator[_Compared
             yield part, kind, asked, hits, list(dict.fromkeys(label for label, answer in same if answer is None))
 
 
+def _plain(organism: str) -> str:
+    return certain(organism) or scientific(organism).casefold()
+
+
 def _same(kind: str, held: str, asked: str, organism: str) -> bool | None:
-    return _stages_meet(held, asked, organism) if kind == "stages" else _genotypes_meet(held, asked)
+    return _stages_meet(held, asked, organism) if kind == "stages" else genotypes.meet(held, asked)
 
 
 def _stages_meet(held: str, asked: str, organism: str) -> bool | None:
@@ -162,36 +186,19 @@ def _stages_meet(held: str, asked: str, organism: str) -> bool | None:
 
 
 def _span(label: str, organism: str) -> tuple[float, float] | None:
-    """Return first and last hour of a stage."""
-    match = _RANGE.fullmatch(label.strip())
+    """Return first and last hour of a stage; None for words that say more than a time, or nothing that is known."""
+    match = _RANGE.fullmatch(label.strip()) or _ONE.fullmatch(label.strip())
     if match is None:
-        time = _hours(label, organism)
-        return None if time is None else (time, time)
-    before, first, after, before_last, last, after_last = match.groups()
-    ends = (f"{before}{first} {after or after_last}", f"{before_last or before}{last} {after_last or after}")
-    start, stop = (_hours(end.strip(), organism) for end in ends)
+        return None
+    ends = [match.groups()[:3], match.groups()[-3:]]
+    units = [(before, after) for before, _, after in ends]
+    units = [own if any(own) else other for own, other in zip(units, reversed(units), strict=True)]  # 200-210 h, E8-9.5
+    start, stop = (_hours(unit[0], end[1], unit[1], organism) for unit, end in zip(units, ends, strict=True))
     return None if start is None or stop is None else (min(start, stop), max(start, stop))
 
 
-def _hours(label: str, organism: str) -> float | None:
-    postnatal = _POSTNATAL.fullmatch(label.strip())
-    if postnatal and organism in _BIRTH_DAYS:
-        return (_BIRTH_DAYS[organism] + float(postnatal[1])) * 24
-    return stages.hours(label)
-
-
-def _genotypes_meet(held: str, asked: str) -> bool:
-    """Whether the gene that the protected genotype begins with is a word of the other; or both are wild type."""
-    if _is_wild(held) or _is_wild(asked):
-        return _is_wild(held) and _is_wild(asked)
-    words = _words(asked)
-    return bool(words) and words[0] in _words(held)
-
-
-def _words(genotype: str) -> list[str]:
-    """Return genes and other words of a genotype: Nkx2-5 of ``Nkx2-5+/-``, Tal1 of ``Tal1-KO``."""
-    return [_ALTERED.sub("", word) for word in _WORD.findall(genotype.casefold())]
-
-
-def _is_wild(genotype: str) -> bool:
-    return re.sub(r"[ _-]", "", genotype.casefold()) in {"wildtype", "wt"}
+def _hours(before: str, number: str, after: str, organism: str) -> float | None:
+    """Return the time of a number with its unit; hours where there is none."""
+    if before.casefold() == "p":
+        return (_BIRTH_DAYS[organism] + float(number)) * 24 if organism in _BIRTH_DAYS and not after else None
+    return stages.hours(f"{before}{number} {after}") if before or after else float(number)

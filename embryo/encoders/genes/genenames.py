@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TypeAlias
 
 import pandas as pd
@@ -14,8 +15,20 @@ Name: TypeAlias = tuple[str, str]  # Ensembl id and symbol of a gene, empty wher
 
 ID_COLUMNS = ("ensembl_id", "ensembl_ids", "ensembl", "gene_ids", "gene_id", "feature_id")
 SYMBOL_COLUMNS = ("feature_name", "gene_symbols", "gene_symbol", "gene_name", "gene_names", "gene_short_name", "symbol")
-ALIASES = {"human": "Homo sapiens", "mouse": "Mus musculus", "rat": "Rattus norvegicus", "zebrafish": "Danio rerio"}
+ALIASES = {
+    "human": "Homo sapiens",
+    "mouse": "Mus musculus",
+    "house mouse": "Mus musculus",
+    "rat": "Rattus norvegicus",
+    "zebrafish": "Danio rerio",
+    "chicken": "Gallus gallus",
+    "fruit fly": "Drosophila melanogaster",
+}
+KNOWN = (*SPECIES.values(), "Drosophila melanogaster", "Caenorhabditis elegans", "Xenopus laevis")
 
+_BY_NAME = {name.casefold(): name for name in KNOWN} | ALIASES
+_BINOMIAL = re.compile(r"[A-Z][a-z]{2,} [a-z]{3,}")
+_ALIKE = 0.85  # a name as like to a known one as this is taken for a slip of the pen
 _VERSION = re.compile(r"(\.\d+)?(_PAR_Y)?$")
 
 
@@ -56,8 +69,21 @@ def species(names: Sequence[Name], said: str | None, model: str) -> str:
 
 
 def scientific(name: str) -> str:
-    """Return the scientific name of a species that may be named as in `ALIASES`."""
-    return ALIASES.get(name.lower(), name)
+    """Return the scientific name of a species, whatever its case, that may be named as in `ALIASES`."""
+    plain = " ".join(name.replace("_", " ").split())
+    return _BY_NAME.get(plain.casefold(), plain)
+
+
+def certain(name: str) -> str | None:
+    """Return the scientific name of a species, without its subspecies; None where a name may mean any.
+
+    What is not known here must at least look like a scientific name, and not like a known one misspelt.
+    """
+    species = scientific(" ".join(scientific(name).split()[:2]))
+    if species in KNOWN:
+        return species
+    misspelt = get_close_matches(species.casefold(), _BY_NAME, n=1, cutoff=_ALIKE)
+    return species if _BINOMIAL.fullmatch(species) and not misspelt else None
 
 
 def stable(ensembl: str) -> str:

@@ -9,6 +9,7 @@ from embryo.core.errors import ConfigError
 from embryo.encoders.facts import cards
 from embryo.encoders.facts.corpora import Corpus, Part
 from embryo.encoders.facts.leaks import Protected, corpus_of, leaks, require_no_leak, unchecked
+from embryo.encoders.genes.genenames import certain
 
 MOUSE = "Mus musculus"
 TAL1 = Protected(MOUSE, stages=("E8.5",), genotypes=("Tal1-/-",))
@@ -96,7 +97,7 @@ def test_an_unknown_corpus_cannot_be_checked() -> None:
     unknown = corpus_of("precomputed")
     assert leaks(unknown, TAL1) == []
     said = require_no_leak("precomputed", unknown, TAL1)
-    assert said == "the training corpus is not known: it may hold E8.5, Tal1-/-"
+    assert said == "leaks cannot be checked: the training corpus is not known: it may hold E8.5, Tal1-/-"
 
 
 def test_organisms_that_are_not_on_record() -> None:
@@ -108,6 +109,65 @@ def test_organisms_that_are_not_on_record() -> None:
 def test_what_is_fitted_here_has_no_corpus() -> None:
     assert corpus_of("pca") is None
     assert require_no_leak("pca", None, TAL1) == "nothing protected is in the training corpus"
+
+
+@pytest.mark.parametrize("name", ["mus musculus", "MUS MUSCULUS", "Mus_musculus", "Mouse", "Mus musculus domesticus"])
+def test_a_species_is_the_same_in_any_case(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"stages E8\.5 of Mus musculus"):
+        require_no_leak("mine", mouse("E8.5"), Protected(name, ("E8.5",)))
+    held = Corpus(parts=(Part(organism=name, stages=("E8.5",)),))
+    assert leaks(held, TAL1)
+
+
+@pytest.mark.parametrize("name", ["murine", "M. musculus", "Mus muscullus", "unknown", "", "NCBITaxon:10090"])
+def test_a_species_that_nobody_knows_is_never_called_no_leak(name: str) -> None:
+    said = require_no_leak("mine", mouse("E8.5"), Protected(name, ("E8.5",)))
+    assert said == f"leaks cannot be checked: 'Mus musculus' and {name!r} may be one organism"
+    said = require_no_leak("mine", Corpus(parts=(Part(organism=name, stages=("E8.5",)),)), TAL1)
+    assert said == f"leaks cannot be checked: {name!r} and 'Mus musculus' may be one organism"
+    with pytest.raises(ConfigError, match=r"stages E8\.5"):
+        require_no_leak("mine", Corpus(parts=(Part(organism=name, stages=("E8.5",)),)), Protected(name, ("E8.5",)))
+
+
+def test_the_cards_name_organisms_for_certain() -> None:
+    parts = [part for name in cards.names() if (c := cards.card(name).corpus) for part in c.parts]
+    assert len(parts) > 10
+    assert all(certain(part.organism) == part.organism for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "meet"),
+    [
+        ("30 h", "24-48", True), ("30 hpf", "24-48", True), ("24-48", "30 h", True), ("30", "30 h", True),
+        ("1.5 days", "24 - 48", True), ("50 h", "24-48", False), ("49-60", "24-48", False),
+    ],
+)  # fmt: skip
+def test_numbers_without_a_unit_are_hours(held: str, asked: str, meet: bool) -> None:
+    protected = Protected("Danio rerio", stages=(asked,))
+    corpus = Corpus(parts=(Part(organism="zebrafish", stages=(held,)),))
+    assert bool(leaks(corpus, protected)) is meet
+    assert unchecked(corpus, protected) == []
+
+
+@pytest.mark.parametrize(
+    "held", ["E6.5, E7.5, E8.5", "up to E9.5", "> E8", "E8.5 embryos", "E6.5 and later", "P7 weeks"]
+)
+def test_words_around_a_time_are_not_passed_over(held: str) -> None:
+    assert unchecked(mouse(held), Protected(MOUSE, ("E8.5",))) == [
+        f"{held} of Mus musculus cannot be compared with E8.5"
+    ]
+
+
+def test_a_genotype_that_is_not_understood_is_told() -> None:
+    held, protected = mouse(genotypes=("various mutants",)), Protected(MOUSE, genotypes=("Tal1-/-",))
+    assert leaks(held, protected) == []
+    assert unchecked(held, protected) == ["various mutants of Mus musculus cannot be compared with Tal1-/-"]
+
+
+def test_where_nothing_is_protected_nothing_is_claimed() -> None:
+    assert require_no_leak("mine", mouse("E8.5"), Protected(MOUSE)) == "nothing was protected"
+    said = require_no_leak("precomputed", corpus_of("precomputed"), Protected(""))
+    assert said == "leaks cannot be checked: the training corpus is not known"
 
 
 def test_every_leak_is_told_at_once() -> None:

@@ -38,8 +38,23 @@ def test_species_of_ids() -> None:
     mouse = [("ENSMUSG00000062327", ""), ("ENSMUSG00000028717", ""), ("", "eGFP")]
     assert genenames.species(mouse, None, "Homo sapiens") == "Mus musculus"
     assert genenames.species(mouse, "Mouse", "Homo sapiens") == "Mus musculus"
+    assert genenames.species(mouse, "mus musculus", "Homo sapiens") == "Mus musculus"
     assert genenames.species([("", "T")], None, "Homo sapiens") == "Homo sapiens"
     assert genenames.species([("", "T")], "mouse", "Homo sapiens") == "Mus musculus"
     assert genenames.species([("ENSXYZG00000000001", "")], None, "Homo sapiens") == "the species of ENSXYZG"
     with pytest.raises(SchemaError, match=r"ids ENSMUSG\.\.\., which are of Mus musculus, in data of Homo sapiens"):
         genenames.species(mouse, "human", "Homo sapiens")
+
+
+@pytest.mark.parametrize(
+    ("name", "species"),
+    [
+        ("human", "Homo sapiens"), ("HOMO SAPIENS", "Homo sapiens"), (" mus  musculus ", "Mus musculus"),
+        ("Mus musculus castaneus", "Mus musculus"), ("caenorhabditis elegans", "Caenorhabditis elegans"),
+        ("Mus spretus", "Mus spretus"), ("Ciona intestinalis", "Ciona intestinalis"), ("House Mouse", "Mus musculus"),
+        ("ciona intestinalis", None), ("Mus muscullus", None), ("Homo sapien", None), ("murine", None), ("", None),
+        ("as the file says", None), ("unknown", None), ("10090", None),
+    ],
+)  # fmt: skip
+def test_names_of_species_that_mean_one_for_certain(name: str, species: str | None) -> None:
+    assert genenames.certain(name) == species
