@@ -167,13 +167,16 @@ def test_a_file_is_embedded_with_the_weights_of_a_folder(tmp_path: Path, human_c
     genes = ad.read_h5ad(human_cells_file).var_names
     encoders.model("geneformer").write_tiny(tmp_path / "weights", list(genes))
     words = ["embed", human_cells_file.name, "--encoder", "geneformer", "--weights", "weights", "--out", "out.h5ad"]
-    done = call(*words, "--set", "dims=null", "--set", "pooling=mean", cwd=tmp_path)
+    done = call(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "geneformer, random weights, 32 dimensions" in done.stdout
     assert "30 of 30 genes read" in done.stdout
     made = ad.read_h5ad(tmp_path / "out.h5ad")
     assert made.obsm["X_embed"].shape == (20, 32)
     assert made.uns["embryo"]["embeddings"]["X_embed"]["weights"] == "random"
+    reduced = call(*words, "--set", "dims=3", "--set", "pooling=mean", cwd=tmp_path)
+    assert reduced.returncode == 0, reduced.stderr
+    assert ad.read_h5ad(tmp_path / "out.h5ad").obsm["X_embed"].shape == (20, 3)
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,9 @@ def encoder(
     Parameters
     ----------
     name
-        One of `embryo.encoders.names`.
+        One of `embryo.encoders.names`, or ``"precomputed"``.
     weights
-        Folder that the user has downloaded; needed by a pretrained encoder and by no other.
+        Folder that the user has downloaded, needed by a pretrained encoder; file of a precomputed embedding.
     options
         Of a pretrained encoder. Without a table of orthologs in them, that of the registry is used where a mirror or
         the cache holds it.
@@ -48,6 +48,8 @@ def encoder(
     StoreError
         If the weights cannot be read.
     """
+    if name == "precomputed":
+        return _precomputed(weights)
     if name not in encoders.pretrained_names():
         if weights is not None and name in encoders.fitted_names():
             found = f"weights for {name}"
@@ -69,6 +71,15 @@ def encoder(
     if protected is not None:
         opened.leaks = leaks.require_no_leak(name, opened.corpus, protected, allow=allow_leaks)
     return opened
+
+
+def _precomputed(file: str | Path | None) -> Any:
+    from embryo.encoders import precomputed  # noqa: PLC0415  only this name needs it
+
+    if file is None:
+        cure = "name the npz or safetensors file that embryo.encoders.precomputed.write wrote (--weights)"
+        raise ConfigError(Problem("precomputed without a file", "the file of the embedding", cure), subject="embed")
+    return precomputed.read(file)
 
 
 def registered_orthologs() -> Path | None:

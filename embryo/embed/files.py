@@ -3,7 +3,9 @@
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import h5py
 import numpy as np
 import torch
 import zarr
+from filelock import FileLock, Timeout
 from jaxtyping import Float
 
 from embryo.core import schema, store
@@ -70,15 +73,40 @@ def file(
     """
     source_path, target = Path(path), Path(out)
     _require_target(source_path, target)
-    with opened(source_path, species=species) as source:
+    with opened(source_path, species=species) as source, _alone(target) as work:
         encoder = _ready(encoder, source)
-        work = target.with_name(f".{target.name}.embedding")
-        record = _embed(source, encoder, work, _signature(source_path, encoder), tick or (lambda *_: None))
+        signature = _signature(source_path, encoder, source.meta.get("organism"))
+        record = _embed(source, encoder, work, signature, tick or (lambda *_: None))
         with store.atomic(target) as partial:
             _copy(source_path, partial)
-            _write(partial, key_added, source.n_obs, record["dims"], _blocks(work), record)
-    shutil.rmtree(work)
+            _write(partial, key_added, (source.n_obs, record["dims"]), _blocks(work, source.n_obs, signature), record)
+        shutil.rmtree(work)
     return record
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[Path]:
+    """Yield the folder of the blocks, which no other process works in meanwhile.
+
+    Raises
+    ------
+    ConfigError
+        If another one does.
+    """
+    work = target.with_name(f".{target.name}.embedding")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        cure = "wait for it, or choose another --out"
+        problem = Problem(f"another process that embeds into {target.name}", "one at a time", cure)
+        raise ConfigError(problem, subject="embed") from error
+    try:
+        yield work
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _require_target(path: Path, target: Path) -> None:
@@ -94,20 +122,35 @@ def _require_target(path: Path, target: Path) -> None:
 
 
 def _ready(encoder: Any, source: Source) -> Any:
-    """Return the encoder, fitted on a sample of the file where it learns from cells and has not seen any."""
-    if hasattr(encoder, "network") or encoder.genes:
+    """Return the encoder, fitted on a sample of the file where it needs cells and has not seen any."""
+    if not getattr(encoder, "unfitted", not encoder.genes):
         return encoder
     rng = np.random.default_rng(encoder.seed)
     chosen = np.sort(rng.permutation(source.n_obs)[:FITTED_ON])
     return encoder.fit(source.take(chosen))
 
 
-def _signature(path: Path, encoder: Any) -> str:
-    """Return a digest of the file's state and of how it is embedded; blocks of another one are not used."""
+def _signature(path: Path, encoder: Any, organism: str | None) -> str:
+    """Return a digest of the file's state and of all that decides an embedding; blocks of another one are not used."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     state = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    how = {key: value for key, value in about(encoder).items() if key != "coverage"}
-    return hashlib.sha256(json.dumps([state, how], sort_keys=True, default=str).encode()).hexdigest()
+    how = {key: value for key, value in about(encoder).items() if key not in ("coverage", "dims")}
+    options = getattr(encoder, "options", None)
+    if options is not None and options.orthologs is not None:
+        how["orthologs"] = hashlib.sha256(options.orthologs.read_bytes()).hexdigest()
+    words = json.dumps([state, how, organism, type(encoder).__name__, repr(options)], sort_keys=True, default=str)
+    digest = hashlib.sha256(words.encode())
+    for name, part in sorted(_numbers(encoder).items()):
+        digest.update(f"{name} {part.dtype} {part.shape}".encode())
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
+def _numbers(encoder: Any) -> dict[str, np.ndarray]:
+    """Return the numbers that were fitted; those of a network are known by the checksums of its files."""
+    if not hasattr(encoder, "network"):
+        return dict(encoder.tensors())
+    return {} if encoder.reduction is None else dict(zip(("mean", "components"), encoder.reduction, strict=True))
 
 
 def _embed(
@@ -117,7 +160,7 @@ def _embed(
     record: dict[str, Any] = {}
     for start in starts:
         stop = min(start + BLOCK, source.n_obs)
-        part = work / f"{start:012d}.safetensors"
+        part = _part(work, start)
         record = _done(part, signature)
         if not record:
             z = encoder.encode(source.take(slice(start, stop))).astype(np.float32)
@@ -141,9 +184,18 @@ def _done(part: Path, signature: str) -> dict[str, Any]:
     return record
 
 
-def _blocks(work: Path) -> Iterator[Float[np.ndarray, "block dims"]]:
-    for part in sorted(work.glob("*.safetensors")):
-        yield store.read_tensors(part)[0]["z"].numpy()
+def _blocks(work: Path, cells: int, signature: str) -> Iterator[Float[np.ndarray, "block dims"]]:
+    """Yield the blocks of all cells, each as it was made with this file and encoder."""
+    for start in range(0, cells, BLOCK):
+        tensors, meta = store.read_tensors(_part(work, start))
+        if meta.get("signature") != signature:
+            problem = Problem("a block of another embedding", "one job at a time", "run the command again")
+            raise StoreError(problem, subject=work.name)
+        yield tensors["z"].numpy()
+
+
+def _part(work: Path, start: int) -> Path:
+    return work / f"{start:012d}.safetensors"
 
 
 def _copy(path: Path, target: Path) -> None:
@@ -156,8 +208,7 @@ def _copy(path: Path, target: Path) -> None:
 def _write(
     path: Path,
     key: str,
-    cells: int,
-    dims: int,
+    shape: tuple[int, int],
     blocks: Iterator[Float[np.ndarray, "block dims"]],
     record: dict[str, Any],
 ) -> None:
@@ -171,17 +222,17 @@ def _write(
         if key in root["obsm"]:
             del root["obsm"][key]
         create = root["obsm"].create_dataset if is_h5 else root["obsm"].create_array
-        slot = create(key, shape=(cells, dims), chunks=(min(BLOCK, cells), dims), dtype="float32")
+        slot = create(key, shape=shape, chunks=(min(BLOCK, shape[0]), shape[1]), dtype="float32")
         slot.attrs.update(_ARRAY)
-        start = 0
-        for z in blocks:
-            slot[start : start + len(z)] = z
-            start += len(z)
+        for k, z in enumerate(blocks):
+            slot[k * BLOCK : k * BLOCK + len(z)] = z
         meta = ad.io.read_elem(root["uns"][schema.META]) if schema.META in root["uns"] else {}
         embeddings = {**meta.get("embeddings", {}), key: storable(record)}
         ad.io.write_elem(root["uns"], schema.META, {**meta, "embeddings": embeddings})
     finally:
         if is_h5:
             root.close()
-    if not is_h5 and (path / ".zmetadata").exists():
-        zarr.consolidate_metadata(path)
+    if not is_h5 and zarr.open_group(path, mode="r").metadata.consolidated_metadata is not None:
+        with warnings.catch_warnings():  # what the input had, the output has; that version 3 does not name it is known
+            warnings.simplefilter("ignore", UserWarning)
+            zarr.consolidate_metadata(path)

@@ -61,6 +61,9 @@ class Source:
 def opened(path: Path, *, species: str | None = None) -> Iterator[Source]:
     """Open an h5ad or zarr for reading in blocks.
 
+    Memory does not grow with the number of cells, except for a matrix that lies by columns (csc), which is read whole:
+    write it by rows (csr) if it does not fit.
+
     Raw counts are taken from ``layers["counts"]``, else from X or ``raw.X`` where these hold whole numbers; else X is
     taken for what ``uns["embryo"]`` says, or what its values look like.
 
@@ -126,7 +129,11 @@ def _expression(store: Any, path: Path) -> tuple[str, str]:
 
 
 def _matrix(element: Any) -> Any:
-    return sparse_dataset(element) if hasattr(element, "keys") else element
+    """Return a matrix whose rows can be taken from disk; one that lies by columns is read whole, once."""
+    if not hasattr(element, "keys"):
+        return element
+    matrix = sparse_dataset(element)
+    return matrix if matrix.format == "csr" else matrix.to_memory().tocsr()
 
 
 def _organism(uns: Any, obs: pd.DataFrame) -> str | None:

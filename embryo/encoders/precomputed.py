@@ -212,6 +212,8 @@ class Precomputed:
         """Columns of z."""
         return int(self.z.shape[1])
 
+    unfitted = False  # `encode` needs no fit
+
     @property
     def genes(self) -> tuple[str, ...]:
         """Genes that `decode` returns; empty before `fit`."""

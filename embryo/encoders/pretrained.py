@@ -85,7 +85,7 @@ class Pretrained(ABC):
         self._responses: dict[str, np.ndarray] = {}
         self._mapped: tuple[str | None, pd.DataFrame, GeneMap] | None = None
         self._orthologs: Orthologs | None = None
-        self._reduction: tuple[np.ndarray, np.ndarray] | None = None  # mean and components
+        self.reduction: tuple[np.ndarray, np.ndarray] | None = None  # mean and components
 
     # ------------------------------------------------------------ what a model's file says
 
@@ -237,10 +237,10 @@ class Pretrained(ABC):
         z = self._whole(tokens, exact=exact)
         if self.options.dims is None:
             return z
-        if self._reduction is None:
+        if self.reduction is None:
             found = f"the {self.name} encoder before fit, reduced to {self.dims} dimensions"
             raise StaleError(Problem(found, "a fitted encoder", "use the one that encoder.fit(adata) returns"))
-        mean, components = self._reduction
+        mean, components = self.reduction
         return np.asarray((z - mean) @ components.T, dtype=np.float32)
 
     def _whole(self, tokens: Tokens, *, exact: bool = False) -> Float[np.ndarray, "cells width"]:
@@ -306,7 +306,7 @@ class Pretrained(ABC):
         groups = train.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in train.obs else None
         z = np.concatenate([self._whole(self.tokenize(cells)) for _, cells in self.profiles(train)])
         fitted.coverage, o = self.coverage, self.options
-        fitted._reduction = None if o.dims is None else principal(z, o.dims, seed=self.seed)
+        fitted.reduction = None if o.dims is None else principal(z, o.dims, seed=self.seed)
         fitted.genes = tuple(map(str, train.var_names))
         expression = normalise.log1p_normalised(train)
         fitted.decoder = fit_decoder(
@@ -318,7 +318,7 @@ class Pretrained(ABC):
     @property
     def unfitted(self) -> bool:
         """Whether `encode` needs `fit` first: where the embedding is reduced."""
-        return self.options.dims is not None and self._reduction is None
+        return self.options.dims is not None and self.reduction is None
 
     def resume(self, kept: Kept) -> "Pretrained":
         """Return an encoder on this network with what a run kept: reduction, decoder and responses.
@@ -330,7 +330,7 @@ class Pretrained(ABC):
         """
         kept.require_same(self.provenance())
         resumed = copy(self)
-        resumed.decoder, resumed.genes, resumed._reduction = kept.decoder, kept.genes, kept.reduction
+        resumed.decoder, resumed.genes, resumed.reduction = kept.decoder, kept.genes, kept.reduction
         resumed._responses = dict(kept.responses)
         return resumed
 
@@ -380,7 +380,8 @@ class Pretrained(ABC):
         if self.decoder is None:
             found = f"the {self.name} encoder before fit"
             raise StaleError(Problem(found, "a fitted encoder", "use the one that encoder.fit(adata) returns"))
-        return Kept(self.name, self.dims, self.seed, self.genes, self.decoder, dict(self._responses), self.provenance())
+        about, responses = self.provenance(), dict(self._responses)
+        return Kept(self.name, self.dims, self.seed, self.genes, self.decoder, responses, about, self.reduction)
 
     def _trained_on(self) -> str:
         if self.weights.kind == "random":

@@ -1,16 +1,19 @@
 """The encoder that a config section chooses, and a file embedded with it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from anndata import AnnData
 
 from embryo import embed
-from embryo.config import Embed
+from embryo.config import Embed, Fitted, Protect
 from embryo.core import schema
+from embryo.core.checks import phrases
 from embryo.core.errors import ConfigError, Problem
 from embryo.encoders import precomputed as files
+from embryo.encoders.facts import leaks
 from embryo.encoders.facts.leaks import Protected
 from embryo.encoders.options import Options
 
@@ -48,29 +51,73 @@ def encoder(e: Embed, *, dims: int, seed: int, organism: str | None) -> Any:
         orthologs=e.orthologs,
         variant=e.variant,
     )
-    p = e.protect
-    species = p.organism or e.species or organism
+    held_out = protected(e.protect, e.species or organism, subject="embed")
+    return embed.encoder(
+        e.encoder, e.weights, options, dims=dims, seed=seed, protected=held_out, allow_leaks=e.protect.allow
+    )
+
+
+def protected(p: Protect, organism: str | None, *, subject: str) -> Protected:
+    """Return what no encoder may have seen.
+
+    Parameters
+    ----------
+    p
+        The section.
+    organism
+        Of the data, where the section names none.
+    subject
+        Of the config, for the error.
+
+    Raises
+    ------
+    ConfigError
+        If stages or genotypes are named, and no organism.
+    """
+    species = p.organism or organism
     if (p.stages or p.genotypes) and species is None:
-        cure = "say whose stages and genotypes they are (embed.protect.organism)"
-        raise ConfigError(Problem("protected stages or genotypes of no organism", "an organism", cure), subject="embed")
-    protected = Protected(species, tuple(p.stages), tuple(p.genotypes)) if species is not None else None
-    return embed.encoder(e.encoder, e.weights, options, dims=dims, seed=seed, protected=protected, allow_leaks=p.allow)
+        cure = "say whose stages and genotypes they are (protect.organism)"
+        raise ConfigError(Problem("protected stages or genotypes of no organism", "an organism", cure), subject=subject)
+    return Protected(species or "", tuple(p.stages), tuple(p.genotypes))
 
 
 def precomputed(adata: AnnData, e: Embed) -> str:
     """Write an embedding that was computed elsewhere, from a file or a slot, and say in one line which.
 
+    Its provenance is asked for what it was trained on; what was found goes into the provenance of the cells.
+
     Raises
     ------
     EmbryoError
-        If it is absent, or is not of these cells as they are now.
+        If it is absent, or is not of these cells as they are now, or has seen what the section protects.
     """
+    organism = e.species or schema.meta(adata).get("organism")
     if e.weights is None:
+        about = dict(schema.meta(adata).get("embeddings", {}).get(e.slot, {}))
+        said = _leaks(about, e, organism)
         embed.latent(adata, e.slot)
-        return f"embedding taken from obsm[{e.slot!r}]"
+        made = schema.meta(adata)["embeddings"]
+        made[schema.EMBED] |= {key: about[key] for key in ("corpus",) if key in about} | {"leaks": said}
+        return f"embedding taken from obsm[{e.slot!r}]; {said}"
     found = files.read(e.weights)
-    embed.cells(adata, found)
-    return f"embedding of {found.dims} dimensions taken from {e.weights.name}, cells and counts as they were"
+    said = _leaks(found.about, e, organism)
+    embed.cells(adata, replace(found, about={**found.about, "leaks": said}))
+    words = f"embedding of {found.dims} dimensions taken from {e.weights.name}, cells and counts as they were"
+    return f"{words}; {said}"
+
+
+def _leaks(about: Mapping[str, Any], e: Embed, organism: str | None) -> str:
+    """Return what the provenance says of leaks; refuse an embedding that has seen what is protected."""
+    held_out = protected(e.protect, organism, subject="embed")
+    name, before = str(about.get("encoder", "precomputed")), str(about.get("leaks", ""))
+    if before.startswith(leaks.LEAK) and held_out.named and not e.protect.allow:
+        expected = f"none of what is protected: {phrases.few(held_out.named)}"
+        raise ConfigError(
+            Problem(f"a provenance that says {before!r}", expected, "choose another, or allow the leak"),
+            subject=f"encoder {name}",
+        )
+    said = leaks.require_no_leak(name, leaks.corpus_on_record(about), held_out, allow=e.protect.allow)
+    return f"{said}; said before: {before}" if before.startswith(leaks.LEAK) else said
 
 
 def described(encoder: Any, n: int) -> str:
@@ -103,6 +150,8 @@ def embed_file(
     tick: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Embed the cells of a file of any size with the encoder of a section; see `embryo.embed.file`."""
+    if "dims" not in e.model_fields_set and e.encoder not in get_args(Fitted):
+        e = e.model_copy(update={"dims": None})  # whole, where nobody asked for fewer
     with embed.opened(path, species=e.species) as source:
         organism = source.meta.get("organism")
         most = min(source.n_obs, len(source.var)) - 1

@@ -1,7 +1,10 @@
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from scipy import sparse
 
 from embryo import embed, encoders
@@ -9,6 +12,7 @@ from embryo.core import store
 from embryo.core.errors import ConfigError, SchemaError, StoreError
 from embryo.embed import files
 from embryo.embed.source import opened
+from embryo.encoders.options import Options
 
 
 def cells(n: int = 30, genes: int = 12, seed: int = 0) -> ad.AnnData:
@@ -26,9 +30,10 @@ def cells(n: int = 30, genes: int = 12, seed: int = 0) -> ad.AnnData:
     return adata
 
 
-def written(adata: ad.AnnData, path):
+def written(adata: ad.AnnData, path, zarr_format: int = 2):
     if path.suffix == ".zarr":
-        with pytest.warns(UserWarning, match="zarr v2"):
+        with ad.settings.override(zarr_write_format=zarr_format), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the writer, about its own future
             adata.write_zarr(path)
     else:
         adata.write_h5ad(path)
@@ -39,15 +44,11 @@ def read(path) -> ad.AnnData:
     return ad.read_zarr(path) if path.suffix == ".zarr" else ad.read_h5ad(path)
 
 
-@pytest.fixture(params=[".h5ad", ".zarr"])
-def suffix(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-def test_a_file_embedded_in_blocks_is_the_same_as_in_memory(tmp_path, monkeypatch, suffix):
+@pytest.mark.parametrize(("suffix", "zarr_format"), [(".h5ad", 0), (".zarr", 2), (".zarr", 3)])
+def test_a_file_embedded_in_blocks_is_the_same_as_in_memory(tmp_path, monkeypatch, suffix, zarr_format):
     monkeypatch.setattr(files, "BLOCK", 7)
     adata = cells()
-    path, out = written(adata, tmp_path / f"in{suffix}"), tmp_path / f"out{suffix}"
+    path, out = written(adata, tmp_path / f"in{suffix}", zarr_format), tmp_path / f"out{suffix}"
     before = {p: p.stat().st_mtime_ns for p in [path, *path.rglob("*")]}
     seen = []
     encoder = encoders.build("pca", dims=3).fit(adata)
@@ -88,6 +89,89 @@ def test_an_interrupted_embedding_goes_on_where_it_stopped(tmp_path, monkeypatch
     embed.file(path, encoder, out)
     assert embedded == [7, 7, 7, 7, 2]
     np.testing.assert_allclose(read(out).obsm["X_embed"], encode(encoder, adata), rtol=1e-5, atol=1e-6)
+
+
+def stopped_after(monkeypatch, encoder, path, out, blocks):
+    """Embed until so many blocks are done, and stop as a person would."""
+    encode, done = type(encoder).encode, []
+
+    def interrupted(self, part):
+        if len(done) == blocks:
+            raise KeyboardInterrupt
+        done.append(part.n_obs)
+        return encode(self, part)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(encoder), "encode", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            embed.file(path, encoder, out)
+
+
+def test_another_fit_of_the_same_encoder_starts_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", 7)
+    adata = cells()
+    path, out = written(adata, tmp_path / "in.h5ad"), tmp_path / "out.h5ad"
+    one, other = (encoders.build("pca", dims=3).fit(adata[rows].copy()) for rows in (slice(0, 15), slice(15, 30)))
+    stopped_after(monkeypatch, one, path, out, 2)
+    embed.file(path, other, out)
+    np.testing.assert_allclose(read(out).obsm["X_embed"], other.encode(adata), rtol=1e-5, atol=1e-6)
+    stopped_after(monkeypatch, one, path, out, 2)
+    embed.file(path, encoders.build("pca", dims=5).fit(adata), out)
+    assert read(out).obsm["X_embed"].shape == (30, 5)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [({"variant": "masked"}, {"variant": "published"}), ({}, {"pooling": "mean"})]
+)
+def test_other_options_of_the_same_weights_start_anew(tmp_path, monkeypatch, before, after):
+    monkeypatch.setattr(files, "BLOCK", 7)
+    adata = cells()
+    adata.var_names = [f"GENE{k}" for k in range(adata.n_vars)]
+    weights = encoders.model("cellfm").write_tiny(tmp_path / "weights", list(adata.var_names))
+    path, out = written(adata, tmp_path / "in.h5ad"), tmp_path / "out.h5ad"
+    one, other = (encoders.open_dir("cellfm", weights, Options(dtype="float32", **o)) for o in (before, after))
+    stopped_after(monkeypatch, one, path, out, 2)
+    embed.file(path, other, out)
+    np.testing.assert_allclose(read(out).obsm["X_embed"], other.encode(adata), atol=1e-5)
+
+
+def test_an_input_that_shrank_is_embedded_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "BLOCK", 7)
+    path, out = written(cells(), tmp_path / "in.h5ad"), tmp_path / "out.h5ad"
+    encoder = encoders.build("pca", dims=3).fit(cells())
+    stopped_after(monkeypatch, encoder, path, out, 4)
+    few = cells()[:10].copy()
+    written(few, path)
+    embed.file(path, encoder, out)
+    np.testing.assert_allclose(read(out).obsm["X_embed"], encoder.encode(few), rtol=1e-5, atol=1e-6)
+
+
+def test_two_jobs_do_not_write_into_one_file(tmp_path):
+    path, out = written(cells(), tmp_path / "in.h5ad"), tmp_path / "out.h5ad"
+    with FileLock(tmp_path / ".out.h5ad.lock"), pytest.raises(ConfigError, match="another process that embeds into"):
+        embed.file(path, encoders.build("pca", dims=3), out)
+    assert not out.exists()
+
+
+def test_a_reduced_pretrained_encoder_is_fitted_on_the_file(tmp_path):
+    adata = cells(60)
+    adata.var_names = [f"GENE{k}" for k in range(adata.n_vars)]
+    weights = encoders.model("scgpt").write_tiny(tmp_path / "weights", list(adata.var_names))
+    path, out = written(adata, tmp_path / "in.h5ad"), tmp_path / "out.h5ad"
+    record = embed.file(path, embed.encoder("scgpt", weights, Options(dims=4)), out)
+    assert (read(out).obsm["X_embed"].shape, record["reduced_from"]) == ((60, 4), 16)
+
+
+@pytest.mark.parametrize("kind", ["csc", "dense", "integers"])
+def test_matrices_of_every_kind_are_read(tmp_path, kind):
+    adata = cells()
+    expected = encoders.build("pca", dims=3).fit(adata)
+    counts = adata.layers["counts"]
+    held = {"csc": counts.tocsc(), "dense": counts.toarray(), "integers": counts.astype(np.int32)}[kind]
+    adata.layers["counts"] = held
+    path = written(adata, tmp_path / "in.h5ad")
+    embed.file(path, expected, tmp_path / "out.h5ad")
+    np.testing.assert_allclose(read(tmp_path / "out.h5ad").obsm["X_embed"], expected.encode(cells()), atol=1e-5)
 
 
 def test_blocks_of_another_encoder_are_not_taken(tmp_path, monkeypatch):

@@ -147,6 +147,47 @@ def test_what_a_run_keeps_decodes_and_responds_without_weights(encoder, adata, t
         kept.response([str(adata.var_names[7])])
 
 
+def test_further_cells_come_into_the_embedding_of_a_run(encoder, human_cells, tiny_folder, tmp_path):
+    train, later = human_cells(encoder.ids, n=40), human_cells(encoder.ids, n=12, seed=5)
+    options, folder = Options(dtype="float32", dims=3), tiny_folder(encoder.name)
+    fitted = encoders.open_dir(encoder.name, folder, options).fit(train)
+    path = encoders.save(fitted, tmp_path / "encoder.safetensors")
+    again = encoders.reopen(path, folder, options)
+    np.testing.assert_array_equal(again.encode(later), fitted.encode(later))
+    with pytest.raises(StoreError, match="another dims"):
+        encoders.reopen(path, folder, Options(dtype="float32", dims=2))
+    with pytest.raises(StoreError, match="another sha256"):
+        encoders.reopen(path, tiny_folder(encoder.name, seed=1), options)
+
+
+def test_a_fit_leaves_the_encoder_as_it_was(encoder, adata):
+    z = encoder.encode(adata)
+    fitted = encoder.fit(adata)
+    assert fitted is not encoder
+    assert encoder.decoder is None
+    np.testing.assert_array_equal(fitted.encode(adata), z)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "c2s"])  # which spells any symbol
+def test_what_one_file_is_read_with_is_not_taken_for_another(name, tiny, human_cells):
+    """Acceptance hangs on the counts: the same genes may be enough in one file and not in the next."""
+    encoder = tiny(name)
+    adata = human_cells(encoder.ids)
+    mixed = adata[:, np.r_[np.arange(8), np.arange(8, 30)]].copy()
+    mixed.var_names = [*adata.var_names[:8], *(f"LOC{k}" for k in range(22))]
+    rich, poor = mixed.copy(), mixed.copy()
+    counts = mixed.layers["counts"].toarray()
+    for held, factor in ((rich, 100.0), (poor, 0.0)):
+        scaled = counts.copy()
+        scaled[:, :8] = scaled[:, :8] * factor + 1.0
+        scaled[:, 8:] += 1.0
+        held.layers["counts"] = scaled
+    poor.layers["counts"][:, 8:] *= 100
+    encoder.encode(rich)
+    with pytest.raises(SchemaError):
+        encoder.encode(poor)
+
+
 def test_before_the_fit_there_is_no_way_back(encoder, adata):
     with pytest.raises(StaleError, match="before fit"):
         encoder.decode(encoder.encode(adata))
