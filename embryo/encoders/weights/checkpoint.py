@@ -51,6 +51,8 @@ class Weights:
         if not marker.is_file():
             return cls("pretrained", sums)
         record = read_json(marker)
+        if not isinstance(record, dict):
+            raise StoreError(Problem(f"a {type(record).__name__}", "a mapping", "delete it"), subject=MARKER)
         return cls("random" if record.get("weights") == "random" else "pretrained", sums, record.get("seed"))
 
     def record(self) -> dict[str, Any]:
@@ -235,12 +237,25 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _shards(index: Path) -> dict[str, Tensor]:
     record = read_json(index)
-    names = sorted(set(record.get("weight_map", {}).values())) if isinstance(record, dict) else []
-    absent = [name for name in names if "/" in str(name) or not (index.parent / str(name)).is_file()]
-    if not names or absent:
-        found = f"shards missing: {phrases.few(absent)}" if absent else "an index without shards"
+    places = record.get("weight_map") if isinstance(record, dict) else None
+    if not isinstance(places, dict) or not places:
+        found = f"a weight_map that is {type(places).__name__}" if places else "an index without shards"
+        raise StoreError(Problem(found, "the file of each weight", _CURE), subject=index.name)
+    odd = [name for name in places.values() if not isinstance(name, str) or not _plain(name)]
+    if odd:
+        found = f"shards that are no file names: {phrases.few(map(repr, odd))}"
+        raise StoreError(Problem(found, "names of files beside the index", _CURE), subject=index.name)
+    names = sorted(set(places.values()))
+    absent = [name for name in names if not (index.parent / name).is_file()]
+    if absent:
+        found = f"shards missing: {phrases.few(absent)}"
         raise StoreError(Problem(found, "every shard beside the index", "download them all"), subject=index.name)
     return {key: part for name in names for key, part in _safetensors(index.parent / name).items()}
+
+
+def _plain(name: str) -> bool:
+    """Return whether a name leads nowhere but to a file of the same folder."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
 def _starts_a_pickle(path: Path) -> bool:

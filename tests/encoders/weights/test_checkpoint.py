@@ -72,6 +72,37 @@ def test_what_is_missing_is_named_with_what_is_there(tmp_path):
         checkpoint.read_weights(tmp_path)
 
 
+@pytest.mark.parametrize("places", [None, [], ["a.safetensors"], {}, 3, "a.safetensors"])
+def test_an_index_without_a_map_is_refused(tmp_path, places):
+    for record in ({"weight_map": places}, places):
+        (tmp_path / checkpoint.INDEX).write_text(json.dumps(record))
+        with pytest.raises(StoreError, match=r"^model\.safetensors\.index\.json: "):
+            checkpoint.read_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(3, None, ["s.safetensors"], {}, "", ".", "..", "../s.safetensors", "..\\s.safetensors", "/s.safetensors"),
+        *("sub/s.safetensors", "C:s.safetensors", "s\0.safetensors"),
+    ],
+)
+def test_a_shard_is_a_file_beside_its_index(tmp_path, name):
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    for place in (tmp_path, folder / "sub"):
+        save_file(state(), place / "s.safetensors")
+    (folder / checkpoint.INDEX).write_text(json.dumps({"weight_map": {"b": name}}))
+    with pytest.raises(StoreError, match="shards that are no file names"):
+        checkpoint.read_weights(folder)
+
+
+def test_a_marker_that_holds_no_mapping_is_refused(tmp_path):
+    (tmp_path / checkpoint.MARKER).write_text("[1]")
+    with pytest.raises(StoreError, match="a list"):
+        checkpoint.Weights.of(tmp_path, [])
+
+
 def test_every_misfit_is_listed_at_once():
     network = nn.Linear(3, 2)
     wrong = {"weight": torch.zeros(2, 4), "head.weight": torch.zeros(1), "decoder.x": torch.zeros(1)}
