@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from embryo.encoders.inputs.ranking import Vocabulary
 from embryo.encoders.inputs.tokens import Axes, Profiles, Tokens
 from embryo.encoders.options import Options
 from embryo.encoders.pretrained import Pretrained
+from embryo.encoders.weights.checkpoint import sha256
 
 
 class Ranked(Pretrained):
@@ -39,6 +41,16 @@ class Ranked(Pretrained):
     def __init__(self, vocabulary: Vocabulary, network: nn.Module, options: Options, *, width: int, limit: int) -> None:
         super().__init__(vocabulary.genes, network, options, width=width, symbols=vocabulary.symbols)
         self.vocabulary, self.limit = vocabulary, limit
+
+    @classmethod
+    def from_dir(cls, folder: str | Path, options: Options | None = None) -> "Ranked":
+        """Open a folder, and keep the checksums of the dictionaries too where they lie beside it (``../name``)."""
+        encoder = super().from_dir(folder, options)
+        assert isinstance(encoder, Ranked)  # noqa: S101  what `read` of this class gives
+        place = Path(folder).absolute()
+        beside = {f"../{f.name}": sha256(f) for f in encoder.vocabulary.files if f.absolute().parent != place}
+        encoder.weights = replace(encoder.weights, files={**encoder.weights.files, **beside})
+        return encoder
 
     def tokenize(self, profiles: Profiles) -> Tokens:
         """Return the genes of every cell, the highest above its median first; see `ranking.tokenize`."""

@@ -1,5 +1,6 @@
 """Geneformer against `transformers.BertForMaskedLM.from_pretrained` on the same folder."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -203,6 +204,22 @@ def test_random_weights_say_so(folder):
     said = Geneformer.from_dir(folder).provenance()
     assert (said["weights"], said["weights_seed"], said["variant"]) == ("random", 3, folder.name)
     assert {"config.json", "model.safetensors", "token_dictionary.json"} <= set(said["sha256"])
+
+
+def test_dictionaries_beside_the_folder_have_their_checksums_too(folder, tmp_path):
+    """And those of another size that lie there, and were not read, have none."""
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    folder = folder.rename(beside / "model")
+    read = sorted(path.rename(beside / path.name) for path in folder.glob("*dict*.json"))
+    (beside / "token_dictionary_other.json").write_text('{"<pad>": 0}')
+    said = Geneformer.from_dir(folder).provenance()["sha256"]
+    expected = {f"../{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in read}
+    assert len(expected) == 2
+    assert {name: value for name, value in said.items() if "dictionary" in name} == expected
+    read[0].write_text(read[0].read_text() + "\n")
+    changed = Geneformer.from_dir(folder).provenance()["sha256"]
+    assert [name for name in said if said[name] != changed[name]] == [f"../{read[0].name}"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """MaxToki against `transformers.LlamaForCausalLM.from_pretrained` on the same folder."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -113,6 +114,22 @@ def test_a_dictionary_that_is_off_by_one_is_refused(folder):
     path.write_text(json.dumps({name: n for name, n in tokens.items() if n < 28}))
     with pytest.raises(StoreError, match="28 tokens for an embedding of 29 rows"):
         MaxToki.from_dir(folder)
+
+
+def test_dictionaries_beside_the_folder_have_their_checksums_too(folder, tmp_path):
+    """And those of another size that lie there, and were not read, have none."""
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    folder = folder.rename(beside / "model")
+    read = sorted(path.rename(beside / path.name) for path in folder.glob("*dict*.json"))
+    (beside / "token_dictionary_other.json").write_text('{"<pad>": 0}')
+    said = MaxToki.from_dir(folder).provenance()["sha256"]
+    expected = {f"../{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in read}
+    assert len(expected) == 2
+    assert {name: value for name, value in said.items() if "dictionary" in name} == expected
+    read[0].write_text(read[0].read_text() + "\n")
+    changed = MaxToki.from_dir(folder).provenance()["sha256"]
+    assert [name for name in said if said[name] != changed[name]] == [f"../{read[0].name}"]
 
 
 def test_a_dictionary_without_bos_is_refused(folder, data):

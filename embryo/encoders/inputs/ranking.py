@@ -46,6 +46,8 @@ class Vocabulary:
         Token of each entry that is no gene, such as ``<pad>``.
     symbols
         Ensembl id of each gene symbol, where the release says it.
+    files
+        What was read.
     """
 
     genes: tuple[str, ...]
@@ -53,6 +55,7 @@ class Vocabulary:
     medians: Float[np.ndarray, " genes"]
     special: Mapping[str, int]
     symbols: Mapping[str, str] | None = None
+    files: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.genes) + len(self.special)
@@ -119,7 +122,8 @@ class Vocabulary:
         if problems:
             raise StoreError(*problems, subject=tokens.name)
         ids = np.array([int(number[gene]) for gene in genes], dtype=np.int64)
-        return cls(tuple(genes), ids, np.array([float(level[g]) for g in genes]), special, names)
+        read = tuple(path for path in (tokens, medians, symbols) if path is not None)
+        return cls(tuple(genes), ids, np.array([float(level[g]) for g in genes]), special, names, read)
 
     def token(self, name: str, *, subject: str) -> int:
         """Return the token of a special entry; `StoreError` where the dictionary has none."""
