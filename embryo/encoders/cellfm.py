@@ -21,7 +21,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -155,6 +155,10 @@ class CellFM(Pretrained):
         genes = batch.keep & (batch.columns != SPECIAL)
         cell = hidden[:, 0] if self.pooling == "cls" else masked_mean(hidden, genes)
         return Encoded(cell, hidden, batch.columns, batch.keep)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return `Pretrained.provenance` with the variant: whether genes that a cell does not have took part."""
+        return super().provenance() | {"variant": self.options.variant or FORMS[0]}
 
 
 def _only(folder: Path) -> Path:

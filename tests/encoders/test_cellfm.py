@@ -127,6 +127,11 @@ def test_agrees_with_the_slow_reference(
         np.testing.assert_allclose(encoded.gene[place, : 3 + len(genes)].numpy(), slow[: 3 + len(genes)], atol=1e-5)
 
 
+@pytest.mark.parametrize(("variant", "said"), [(None, "masked"), ("masked", "masked"), ("published", "published")])
+def test_the_provenance_says_which_form(folder: Path, variant: str | None, said: str) -> None:
+    assert CellFM.from_dir(folder, Options(variant=variant)).provenance()["variant"] == said
+
+
 def test_the_two_forms_differ_and_the_factor_on_v_cancels(folder: Path, three: Profiles) -> None:
     state, (genes, values) = state_of(folder), levels(three, 1)
     masked, plain, counted = (

@@ -47,6 +47,8 @@ class Bridged(Pretrained):
         As given to `from_dir`.
     """
 
+    program = ""  # SHA-256 of the file that the variant named
+
     def __init__(self, link: Link, description: Description, options: Options) -> None:
         whole = replace(options, batch_tokens=_ONE_BATCH)
         super().__init__(description.genes, nn.Identity(), whole, width=description.dims)
@@ -90,7 +92,9 @@ class Bridged(Pretrained):
             raise ConfigError(Problem(f"layer {options.layer}", "a program that offers layers", cure), subject=cls.name)
         if description.layers is not None:
             cls.layer_of(options, description.layers, description.layers)
-        return cls(link, description, options)
+        encoder = cls(link, description, options)
+        encoder.program = checkpoint.sha256(path)
+        return encoder
 
     @classmethod
     def write_tiny(cls, folder: Path, genes: Sequence[str], seed: int = 0) -> Path:
@@ -140,5 +144,6 @@ class Bridged(Pretrained):
         return self.link.embed(self.edited(adata, edits), self.targets, self.width)
 
     def provenance(self) -> dict[str, Any]:
-        """Return what `Pretrained.provenance` does, and the versions that the program named."""
-        return super().provenance() | {"bridge": {"protocol": PROTOCOL, "versions": self.description.versions}}
+        """Return what `Pretrained.provenance` does, which ``bridge.json`` it was, and the versions that it named."""
+        about = {"protocol": PROTOCOL, "sha256": self.program, "versions": self.description.versions}
+        return super().provenance() | {"bridge": about}

@@ -4,6 +4,7 @@ No foundation model runs here: TEDDY and scPRINT-2 cannot be installed beside th
 is computed again here, by itself, from the counts.
 """
 
+import hashlib
 import json
 import shutil
 import sys
@@ -113,7 +114,8 @@ def test_embeddings_are_those_of_the_counts(name: str, folder: Path, adata: ad.A
     np.testing.assert_allclose(other, by_hand(counts, counts.sum(axis=1), encoder.poolings[1]), rtol=1e-5, atol=1e-6)
     about = encoder.provenance()
     assert (about["weights"], about["weights_seed"], about["encoder"]) == ("random", 5, name)
-    assert about["bridge"] == {"protocol": 1, "versions": about["bridge"]["versions"]}
+    program = hashlib.sha256((folder / "bridge.json").read_bytes()).hexdigest()
+    assert about["bridge"] == {"protocol": 1, "sha256": program, "versions": about["bridge"]["versions"]}
     assert about["bridge"]["versions"]["numpy"] == np.__version__
     assert list(scratch.iterdir()) == []
 
