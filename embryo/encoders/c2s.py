@@ -7,6 +7,7 @@ A folder holds ``config.json`` of a Gemma-2 or a Pythia (GPT-NeoX), the weights,
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,11 @@ class C2S(Pretrained):
         """Return tokens at the wanted layer, and the cell as their mean or as the last one."""
         states = causal.hidden(self.network, batch.ids, batch.keep, self.layer)
         return Encoded(causal.pooled(states, batch.keep, batch.keep, self.pooling), states, batch.columns, batch.keep)
+
+    def batches(self, tokens: Tokens, *, exact: bool = False) -> Iterator[tuple[np.ndarray, Encoded]]:
+        """Yield batches as `Pretrained.batches` does; `exact` in float32 also where weights are kept in bfloat16."""
+        with causal.in_float32(self.network) if exact else nullcontext():
+            yield from super().batches(tokens, exact=exact)
 
     # ------------------------------------------------------------ sentences of edited cells
 

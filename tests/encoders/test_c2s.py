@@ -201,6 +201,29 @@ def test_half_the_memory_where_asked(folder, data):
     np.testing.assert_allclose(half.encode(data), C2S.from_dir(folder, PLAIN).encode(data), atol=0.1)
 
 
+def test_exact_means_float32_also_where_weights_are_kept_in_bfloat16(folder, data):
+    """Against a network in float32 with the same, rounded, weights and factors; afterwards all is as it was."""
+    half, rounded = (C2S.from_dir(folder, Options(dtype=dtype)) for dtype in ("bfloat16", "float32"))
+    for part in rounded.network.parameters():
+        part.data = part.data.bfloat16().float()
+    for name, part in rounded.network.named_buffers():
+        part.copy_(half.network.get_buffer(name))
+    before = {name: part.clone() for name, part in half.network.state_dict(keep_vars=True).items()}
+    buffers = {name: part.clone() for name, part in half.network.named_buffers()}
+    ((_, cells),) = half.profiles(data)
+    assert half.map_genes(data).targets == rounded.map_genes(data).targets
+    tokens = half.tokenize(cells)
+    expected = rounded.encode_tokens(tokens)
+    np.testing.assert_allclose(half.encode_tokens(tokens, exact=True), expected, atol=1e-6)
+    assert np.abs(half.encode_tokens(tokens) - expected).max() > 1e-4  # what bfloat16 arithmetic costs
+    for name, part in half.network.state_dict(keep_vars=True).items():
+        assert part.dtype == torch.bfloat16
+        assert torch.equal(part, before[name])
+    for name, part in half.network.named_buffers():
+        assert part.dtype == buffers[name].dtype
+        assert torch.equal(part, buffers[name])
+
+
 def test_likelihood_and_soft_cap_are_those_of_transformers(folder):
     """Gemma 2 bounds its logits: the loss of the library has the bound in it."""
     config = architecture.read_config(folder, "gemma2", "gpt_neox")

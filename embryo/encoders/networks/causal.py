@@ -1,5 +1,7 @@
 """Causal language models of the transformers library as encoders: loading, hidden states, pooling, likelihood."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,23 @@ def read(folder: Path, config: Any, dtype: torch.dtype = torch.float32) -> Any:
     tied = {name: state[first] for name, part in own.items() if (first := names.get(id(part))) in state}
     checkpoint.load_into(network, tied | state, ignore=_CONSTANT, subject=folder.name)
     return network
+
+
+@contextmanager
+def in_float32(network: Any) -> Iterator[None]:
+    """Compute in float32 inside, whatever precision the weights are kept in; afterwards they are what they were.
+
+    Every bfloat16 number is a float32 number, so that nothing is lost on the way and back. Buffers stay as the library
+    made them: frequencies of rotary positions in float32, the factor of Gemma's embedding rounded as its weights are.
+    """
+    kept = [(part, part.dtype) for part in network.parameters() if part.dtype != torch.float32]
+    try:
+        for part, _ in kept:
+            part.data = part.data.float()
+        yield
+    finally:
+        for part, dtype in kept:
+            part.data = part.data.to(dtype)
 
 
 def hidden(

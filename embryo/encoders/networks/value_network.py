@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from embryo.blocks import attention
 from embryo.core.errors import Problem, StoreError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -161,9 +162,8 @@ class Block(nn.Module):
         self, x: Float[Tensor, "cells length dims"], keep: Bool[Tensor, "cells length"]
     ) -> Float[Tensor, "cells length dims"]:
         """Return what each token takes from the tokens that are kept."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=keep[:, None, None])
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        out: Tensor = self.out(attention.attend(q, k, v, keep, self.heads))
         return out
 
     def feed(self, x: Float[Tensor, "cells length dims"]) -> Float[Tensor, "cells length dims"]:

@@ -9,8 +9,9 @@ from embryo.encoders.networks import families
 
 
 def test_only_the_architecture_is_read():
-    record = {"model_type": "bert", "hidden_size": 8, "hidden_act": "gelu", "auto_map": {"AutoModel": "x.Y"}, "other": 1}
-    assert families.described("bert", record, subject="c") == {"hidden_size": 8, "hidden_act": "gelu"}
+    read = {"hidden_size": 8, "hidden_act": "gelu"}
+    other = {"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}, "other": 1}
+    assert families.described("bert", read | other, subject="c") == read
 
 
 def test_rotary_positions_that_are_not_known_are_refused():
