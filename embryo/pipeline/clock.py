@@ -5,6 +5,7 @@
     out/
         config.yaml provenance.json
         stage2/         weights and record of the first seed; `embryo.encoders.stage2.load` reads them
+            judged/     errors of every network that is trained: a run that was stopped goes on
         table.csv       one row per model and held-out stage, floors beside
         report.md
 """
@@ -107,9 +108,8 @@ def run(config: Clock, out: Path, *, tick: Tick | None = None) -> Path:
         if tick is not None:
             tick("stage 2", p.step, p.steps)
 
-    stage2.train(encoder, adata, split, settings, folder=out / "stage2", progress=progress)
     seeds = range(config.seed, config.seed + config.seeds)
-    found = stage2.compare(encoder, adata, split, settings, seeds=seeds, progress=progress)
+    found = stage2.compare(encoder, adata, split, settings, seeds=seeds, folder=out / "stage2", progress=progress)
     store.write_table(table.table(_rows(found.table)), out / "table.csv")
     made = provenance.provenance(config.seed, config.model_dump(mode="json"), {})
     store.write_json({**made, "encoder": encoder.provenance()}, out / "provenance.json")

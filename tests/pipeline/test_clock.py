@@ -49,7 +49,8 @@ def test_a_clock_is_trained_saved_and_stands_beside_its_floors(config: Path, tmp
     assert set(table["split"]) == {"val 10 h", "test 30 h"}
     for _, part in table.groupby("split"):
         assert part.set_index("model")["role"].to_dict() == {
-            "stage 2": "ours", "random body, frozen": "floor", "ridge on PCA": "floor", "train mean": "floor"
+            "stage 2": "ours", "random body, trained alike": "floor", "random body, frozen": "floor",
+            "ridge on PCA": "floor", "train mean": "floor",
         }  # fmt: skip
         mean = part.set_index("model").loc["train mean"]
         held = float(str(part["split"].iloc[0]).split()[1])
@@ -57,6 +58,25 @@ def test_a_clock_is_trained_saved_and_stands_beside_its_floors(config: Path, tmp
     assert "Stage 1 weights: random" in page.read_text()
     encoder = encoders.open_dir("maxtoki", tmp_path / "weights")
     assert stage2.load(tmp_path / "out" / "stage2", encoder).grammar.unit_h == 5.0
+
+
+def test_a_run_that_was_stopped_goes_on(config: Path, tmp_path: Path) -> None:
+    """Two seeds of three networks of 4 steps; the first seed's model is trained once, and a whole run not again."""
+    steps: list[int] = []
+
+    def stop(_what: str, done: int, _of: int) -> None:
+        steps.append(done)
+        if len(steps) == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        clock.run(clock.load(config), tmp_path / "out", tick=stop)
+    clock.run(clock.load(config), tmp_path / "out", tick=lambda _what, done, _of: steps.append(done))
+    assert steps == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, *[1, 2, 3, 4] * 4]
+    clock.run(clock.load(config), tmp_path / "whole")
+    table, whole = (store.read_table(tmp_path / name / "table.csv") for name in ("out", "whole"))
+    pd.testing.assert_frame_equal(table, whole)
+    clock.run(clock.load(config), tmp_path / "out", tick=lambda *_: pytest.fail("trained again"))
 
 
 def test_a_wrong_key_of_the_training_is_named(config: Path) -> None:

@@ -1,25 +1,33 @@
-"""Held-out error of Stage 2 in hours, beside its floors: the training mean, a ridge on PCA, a random frozen body.
+"""Held-out error of Stage 2 in hours, beside its floors: the training mean, a ridge on PCA, random bodies.
 
-The mean and the ridge know the true time of the context, which the network must read off its cells. Errors are averaged
+One random body is trained as the model is, so that only what Stage 1 learned is between them; the other is frozen. The
+mean and the ridge know the true time of the context, which the network must read off its cells. Errors are averaged
 over the cells of an embryo, then over embryos, for each seed; the verdict is paired by embryo.
 """
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from jaxtyping import Float
 
+from embryo.core import store
 from embryo.encoders.maxtoki import MaxToki
 from embryo.encoders.pca import PCA
 from embryo.encoders.stage2.grammar import Grammar
 from embryo.encoders.stage2.model import Stage2
 from embryo.encoders.stage2.series import Question, Role, Series, Split
-from embryo.encoders.stage2.training import Report, Settings, train_series
+from embryo.encoders.stage2.training import Report, Settings, fingerprint, train_series
 
-MODEL, MEAN, RIDGE, RANDOM = "stage 2", "train mean", "ridge on PCA", "random body, frozen"
+MODEL, MEAN, RIDGE = "stage 2", "train mean", "ridge on PCA"
+ALIKE, FROZEN = "random body, trained alike", "random body, frozen"
+JUDGED = "judged"
+_HELD: tuple[Role, ...] = ("val", "test")
 _DIMS = 50  # components of the ridge
 _SURE = 0.95
 
@@ -69,7 +77,7 @@ class Comparison:
     def __str__(self) -> str:
         lines = [f"Error on held-out stages, hours; Stage 1 weights: {self.weights}"]
         for row in self.summary().itertuples():
-            lines.append(f"  {row.role:4}  {row.model:20}  {row.error_h:8.3f}  ({row.lowest:.3f} to {row.highest:.3f})")
+            lines.append(f"  {row.role:4}  {row.model:26}  {row.error_h:8.3f}  ({row.lowest:.3f} to {row.highest:.3f})")
         lines += [f"  {role}: {self.verdict(role)}" for role in dict.fromkeys(self.table["role"])]
         return "\n".join(lines)
 
@@ -81,6 +89,7 @@ def compare(
     settings: Settings | None = None,
     *,
     seeds: Sequence[int] = (0, 1, 2),
+    folder: str | Path | None = None,
     progress: Report | None = None,
 ) -> Comparison:
     """Train Stage 2 and its floors for every seed, and compare them on the held-out stages.
@@ -91,26 +100,85 @@ def compare(
         As in `embryo.encoders.stage2.train`.
     seeds
         Of training, of the floors and of the questions.
+    folder
+        Keeps the first seed's Stage 2, as `embryo.encoders.stage2.train` does, and every network's errors once it is
+        trained. A comparison that was stopped goes on; what is there already, by `train` or otherwise, is taken if
+        data, settings and weights are the same.
     """
     settings = settings or Settings()
     series = Series.read(encoder, adata, split, settings.tokens_per_cell)
-    expected = ridge(series, adata)
+    guesses = {RIDGE: ridge(series, adata), MEAN: np.full(len(series.time_h), _mean_time(series))}
+    bench = _Bench(encoder, series, split, None if folder is None else Path(folder), progress)
     rows = []
     for seed in seeds:
-        each = replace(settings, seed=seed)
-        trained = train_series(encoder, series, split, each, progress=progress)
-        floor = train_series(encoder, series, split, replace(each, frozen=True), progress=progress, random=True)
-        for role in ("val", "test"):
-            questions = series.questions(role, settings.context, seed)
-            answers = {
-                MODEL: answer(trained, series, questions),
-                RANDOM: answer(floor, series, questions),
-                RIDGE: since(series, questions, expected),
-                MEAN: since(series, questions, np.full(len(series.time_h), _mean_time(series))),
-            }
-            for model, hours in answers.items():
-                rows += _errors(model, hours, series, questions, {"seed": seed, "role": role})
+        for name, (how, random) in _networks(replace(settings, seed=seed)).items():
+            rows += bench.trained(name, how, random=random, kept=name == MODEL and seed == seeds[0])
+        rows += bench.guessed(guesses, settings.context, seed)
     return Comparison(pd.DataFrame(rows), encoder.weights.kind)
+
+
+def _networks(settings: Settings) -> dict[str, tuple[Settings, bool]]:
+    """Return how each network is trained, and whether its body is random; no two are the same."""
+    frozen = replace(settings, frozen=True)
+    alike = {} if settings.frozen else {ALIKE: (settings, True)}
+    return {MODEL: (settings, False), **alike, FROZEN: (frozen, True)}
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Where networks and guesses are judged on the same questions."""
+
+    encoder: MaxToki
+    series: Series
+    split: Split
+    folder: Path | None
+    progress: Report | None
+
+    def trained(self, name: str, settings: Settings, *, random: bool, kept: bool) -> list[dict[str, Any]]:
+        """Return the errors of a network, out of the folder where it was judged before; `kept`, the network stays."""
+        key = fingerprint(self.encoder, self.series, settings, random=random, roles=("train", *_HELD))
+        about = f"{name.replace(',', '').replace(' ', '-')}-{settings.seed}"
+        page = None if self.folder is None else self.folder / JUDGED / f"{about}.json"
+        before = _before(page, key)
+        if before is not None and not kept:
+            return before
+        place = self.folder if kept or self.folder is None else self.folder / JUDGED / about
+        network = train_series(
+            self.encoder, self.series, self.split, settings, folder=place, progress=self.progress, random=random
+        )
+        if before is not None:
+            return before
+        rows = []
+        for role, questions in self._asked(settings.context, settings.seed).items():
+            hours = answer(network, self.series, questions)
+            rows += _errors(name, hours, self.series, questions, {"seed": settings.seed, "role": role})
+        if page is not None:
+            store.write_json({"key": key, "rows": rows}, page)
+        if place is not None and not kept:
+            shutil.rmtree(place)
+        return rows
+
+    def guessed(
+        self, guesses: Mapping[str, Float[np.ndarray, " cells"]], context: int, seed: int
+    ) -> list[dict[str, Any]]:
+        """Return the errors of guesses of every cell's time."""
+        rows = []
+        for role, questions in self._asked(context, seed).items():
+            for name, expected in guesses.items():
+                hours = since(self.series, questions, expected)
+                rows += _errors(name, hours, self.series, questions, {"seed": seed, "role": role})
+        return rows
+
+    def _asked(self, context: int, seed: int) -> dict[Role, list[Question]]:
+        return {role: self.series.questions(role, context, seed) for role in _HELD}
+
+
+def _before(page: Path | None, key: str) -> list[dict[str, Any]] | None:
+    """Return the errors that were kept under this key; None where there are none."""
+    if page is None or not page.is_file():
+        return None
+    record = store.read_json(page)
+    return list(record["rows"]) if isinstance(record, dict) and record.get("key") == key else None
 
 
 def answer(trained: Stage2, series: Series, questions: Sequence[Question]) -> Float[np.ndarray, " questions"]:

@@ -113,13 +113,18 @@ class Stage2:
         return out
 
     def save(self, folder: str | Path) -> Path:
-        """Write weights and record, and return the folder."""
+        """Write weights and record, and return the folder; the record comes last, so that it speaks of its weights."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECORD).unlink(missing_ok=True)
         meta = {"kind": _KIND, "stage1": self._stage1()}
         store.write_tensors(folder / WEIGHTS, dict(self.network.named_parameters()), meta)
-        store.write_json(json.loads(json.dumps(self.record, default=str)), folder / RECORD)
+        self.write_record(folder)
         return folder
+
+    def write_record(self, folder: Path) -> None:
+        """Write the record beside weights that are there already."""
+        store.write_json(json.loads(json.dumps(self.record, default=str)), folder / RECORD)
 
     @property
     def _limit(self) -> int:

@@ -1,11 +1,11 @@
 """Training of Stage 2 on whole training stages: mean squared error of scaled hours, with or without the next cell.
 
 A run may be stopped at any time and goes on where it was: what is drawn at a step depends on the seed and the step
-alone, and weights and moments are kept beside each other.
+alone, and weights and moments are kept beside each other. What is trained already is not trained again.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,9 +20,10 @@ from embryo.core import store
 from embryo.core.errors import ConfigError, DivergedError, Problem
 from embryo.encoders.maxtoki import MaxToki
 from embryo.encoders.stage2.grammar import Grammar
-from embryo.encoders.stage2.model import Stage2
+from embryo.encoders.stage2.model import RECORD, WEIGHTS, Stage2, load
 from embryo.encoders.stage2.network import Clockwork, clockwork, padded
-from embryo.encoders.stage2.series import Question, Series, Split
+from embryo.encoders.stage2.series import Question, Role, Series, Split
+from embryo.encoders.weights import checkpoint
 
 PARTIAL = "partial.safetensors"
 _KIND = "stage2-partial"
@@ -129,7 +130,7 @@ def train(
         How; see `Settings`.
     folder
         Keeps the state every ``keep_every`` steps, and the trained model at the end. Where it holds the state of the
-        same training, that goes on.
+        same training, that goes on; where it holds the model, that is read.
     progress
         Called after each update.
     random
@@ -167,13 +168,26 @@ def train_series(
     random: bool = False,
 ) -> Stage2:
     """Train on a series that is read already; see `train`."""
-    settings = replace(settings, scale_h=settings.scale_h or series.span_h)
+    settings = scaled(settings, series)
     grammar = Grammar(len(encoder.vocabulary), int(np.ceil(series.span_h / settings.unit_h)), settings.unit_h)
     _require_room(encoder, settings)
+    key = fingerprint(encoder, series, settings, random=random)
+    record = {
+        "key": key,
+        "settings": asdict(settings),
+        "grammar": asdict(grammar),
+        "split": asdict(split),
+        "training": _counted(series),
+        "body": "random" if random else encoder.weights.kind,
+        "stage1": encoder.provenance(),
+    }
+    if folder is not None and _is_done(Path(folder), key):
+        trained = Stage2(encoder, load(folder, encoder).network, grammar, record)
+        trained.write_record(Path(folder))
+        return trained
     network = clockwork(encoder.network, grammar.rows, frozen=settings.frozen, seed=settings.seed, random=random)
     network.to(encoder.options.device)
     optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], weight_decay=0.0)
-    key = _fingerprint(encoder, series, settings, random=random)
     partial = None if folder is None else Path(folder) / PARTIAL
     start = _resume(partial, network, optimiser, key)
     for step in range(start, settings.steps):
@@ -182,14 +196,6 @@ def train_series(
             _keep(partial, network, optimiser, {"kind": _KIND, "key": key, "step": step + 1})
         if progress is not None:
             progress(Progress(step + 1, settings.steps, loss))
-    record = {
-        "settings": asdict(settings),
-        "grammar": asdict(grammar),
-        "split": asdict(split),
-        "training": _counted(series),
-        "body": "random" if random else encoder.weights.kind,
-        "stage1": encoder.provenance(),
-    }
     trained = Stage2(encoder, network.eval().requires_grad_(requires_grad=False), grammar, record)
     if partial is not None:
         trained.save(partial.parent)
@@ -286,12 +292,32 @@ def _counted(series: Series) -> dict[str, Any]:
     }
 
 
-def _fingerprint(encoder: MaxToki, series: Series, settings: Settings, *, random: bool) -> str:
-    """Return a hash of what decides the weights: Stage 1, settings, and the training cells with their times."""
-    digest = hashlib.sha256(repr((encoder.weights.record(), asdict(settings), random)).encode())
-    for row in series.of("train"):
-        digest.update(series.cells[row].tobytes() + series.time_h[row].tobytes())
+def scaled(settings: Settings, series: Series) -> Settings:
+    """Return the settings with the scale of the labels said."""
+    return replace(settings, scale_h=settings.scale_h or series.span_h)
+
+
+def fingerprint(
+    encoder: MaxToki, series: Series, settings: Settings, *, random: bool, roles: Sequence[Role] = ("train",)
+) -> str:
+    """Return a hash of what decides the weights: Stage 1, settings, and the training cells with their times.
+
+    With the held-out `roles` too, what decides the errors.
+    """
+    known = (encoder.weights.record(), encoder.options.precise, asdict(scaled(settings, series)), random)
+    digest = hashlib.sha256(repr(known).encode())
+    for role in roles:
+        for row in series.of(role):
+            digest.update(f"{role} {series.embryo[row]} {series.time_h[row]!r}".encode() + series.cells[row].tobytes())
     return digest.hexdigest()
+
+
+def _is_done(folder: Path, key: str) -> bool:
+    """Return whether a folder holds the model of this very training."""
+    if not ((folder / RECORD).is_file() and (folder / WEIGHTS).is_file()):
+        return False
+    record = checkpoint.read_json(folder / RECORD)
+    return isinstance(record, dict) and record.get("key") == key
 
 
 def _keep(path: Path, network: Clockwork, optimiser: torch.optim.Optimizer, record: dict[str, Any]) -> None:

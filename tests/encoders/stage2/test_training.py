@@ -111,6 +111,18 @@ def test_a_stopped_run_goes_on_where_it_was(encoder, series, settings, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stage2.json", "stage2.safetensors"]
 
 
+def test_what_is_trained_is_not_trained_again(encoder, series, settings, tmp_path):
+    adata, how, seen = series(), settings(), []
+    first = stage2.train(encoder, adata, SPLIT, how, folder=tmp_path)
+    again = stage2.train(encoder, adata, SPLIT, how, folder=tmp_path, progress=seen.append)
+    assert seen == []
+    assert same(weights(again), weights(first))
+    assert again.record == first.record
+    other = stage2.train(encoder, adata, SPLIT, replace(how, seed=5), folder=tmp_path, progress=seen.append)
+    assert len(seen) == how.steps
+    assert same(weights(stage2.load(tmp_path, encoder)), weights(other))
+
+
 @pytest.mark.parametrize("change", ["settings", "data"])
 def test_the_state_of_another_training_is_not_taken(encoder, series, settings, tmp_path, change):
     how = settings(steps=6, keep_every=2)
