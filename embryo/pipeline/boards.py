@@ -11,7 +11,7 @@ from pydantic import Field
 from scipy import sparse
 
 from embryo import datasets, read
-from embryo.config import Read, Section
+from embryo.config import Protect, Read, Section
 from embryo.core import schema
 from embryo.core.errors import ConfigError, Problem, SchemaError
 from embryo.evaluate.exam import Task
@@ -43,6 +43,7 @@ class Board(Section):
     recover_counts: bool = Field(default=False, description="counts behind values normalised by one factor per cell")
     drop_genes: list[str] = Field(default_factory=list)
     max_cells: int = Field(1500, ge=20, description="more are subsampled with the run's seed")
+    protect: Protect = Protect()
     notes: list[str] = Field(default_factory=list, description="what a reader must know of these cells")
 
     def task(self, neighbours: int, pca: int, hvg: int) -> Task:

@@ -1,6 +1,6 @@
 """Foundation models under test: opened with the user's weights, and the same architecture with random ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
@@ -15,6 +15,9 @@ from embryo import encoders
 from embryo.config import Section
 from embryo.core import schema
 from embryo.core.errors import Problem, SchemaError
+from embryo.embed import encoder as opened
+from embryo.encoders.facts.leaks import Protected, require_no_leak
+from embryo.encoders.genes.genenames import scientific
 
 Kind: TypeAlias = Literal["pretrained", "random"]
 DRAWN = "tiny, weights drawn"
@@ -46,7 +49,9 @@ def kinds(one: Candidate) -> list[Kind]:
     return ["pretrained", "random"]
 
 
-def embed(one: Candidate, adata: AnnData, weights: Kind, seed: int) -> Made:
+def embed(
+    one: Candidate, adata: AnnData, weights: Kind, seed: int, protected: Protected, *, allow_leaks: bool = False
+) -> Made:
     """Embed the cells.
 
     Random weights are a control that has learned nothing. Beside pretrained ones they are those, the entries of every
@@ -54,29 +59,42 @@ def embed(one: Candidate, adata: AnnData, weights: Kind, seed: int) -> Made:
     architecture, drawn over the genes at hand; these are renamed one to one into ids of the kind that the model reads,
     for a network that knows no genes does not mind, and so it reads any species.
 
+    Parameters
+    ----------
+    one, adata, weights, seed
+        What to embed, and with what.
+    protected, allow_leaks
+        What pretrained weights may not have been trained on, and whether they may all the same.
+
     Raises
     ------
+    ConfigError
+        If pretrained weights have seen what is protected.
     EmbryoError
         If the model cannot read the folder or these cells.
     """
+    options = _options(one, seed)
+    if one.weights is not None and weights == "pretrained":
+        found = opened(one.encoder, one.weights, options, protected=protected, allow_leaks=allow_leaks)
+        return _made(found, adata, {})
     if one.weights is not None:
-        encoder = encoders.open_dir(one.encoder, one.weights, _options(one, seed))
-        if weights == "random":
-            _shuffle(encoder, seed)
-        return _made(encoder, adata, {"control": SHUFFLED} if weights == "random" else {})
+        found = opened(one.encoder, one.weights, options)
+        _shuffle(found, seed)
+        found.leaks = require_no_leak(one.encoder, None, protected)
+        return _made(found, adata, {"control": SHUFFLED, "shuffled_from": one.weights.name})
     with TemporaryDirectory() as scratch:
         cls = encoders.model(one.encoder)
         cells = _renamed(adata, cls.ids, cls.species)
         folder = cls.write_tiny(Path(scratch) / "weights", list(cells.var_names), seed)
-        encoder = encoders.open_dir(one.encoder, folder, _options(one, seed))
-        return _made(encoder, cells, {"control": DRAWN})
+        return _made(opened(one.encoder, folder, options, protected=protected), cells, {"control": DRAWN})
 
 
 def cannot_read(one: Candidate, adata: AnnData) -> str | None:
     """Return why published weights cannot read these genes, or None where they may."""
     species = encoders.model(one.encoder).species
-    organism = schema.meta(adata).get("organism")
-    if organism in (None, species) or one.options.get("orthologs") or organism == "Mus musculus":
+    said = schema.meta(adata).get("organism")
+    organism = None if said is None else scientific(str(said))
+    if organism in (None, species, "Mus musculus") or one.options.get("orthologs"):
         return None
     return f"published weights read genes of {species}; they cannot read {organism} genes"
 
@@ -96,6 +114,7 @@ def _options(one: Candidate, seed: int) -> Any:
 
 
 def _shuffle(encoder: Any, seed: int) -> None:
+    """Shuffle the entries of every tensor; from then on the encoder's provenance calls its weights random."""
     import torch  # noqa: PLC0415  heavy
 
     if not any(True for _ in encoder.network.parameters()):
@@ -106,6 +125,7 @@ def _shuffle(encoder: Any, seed: int) -> None:
         for tensor in encoder.network.parameters():
             order = torch.randperm(tensor.numel(), generator=draw).to(tensor.device)
             tensor.copy_(tensor.flatten()[order].view_as(tensor))
+    encoder.weights, encoder.corpus = replace(encoder.weights, kind="random", seed=seed), None
 
 
 def _renamed(adata: AnnData, ids: str, species: str) -> AnnData:

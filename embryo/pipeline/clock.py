@@ -10,7 +10,7 @@
         report.md
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from pydantic import Field
 
 from embryo import config as configs
 from embryo import embed
-from embryo.config import Read, Section
+from embryo.config import Protect, Read, Section
 from embryo.core import provenance, schema, store, table
 from embryo.core.errors import ConfigError, Problem
 from embryo.encoders import stage2
 from embryo.encoders.options import Options
-from embryo.pipeline import boards
+from embryo.pipeline import boards, chosen
 from embryo.pipeline.rollouts import Tick
 
 _BOARD, _METRIC = "hours between cells", "absolute error of hours"
@@ -46,6 +46,7 @@ class Clock(Section):
     orthologs: Path | None = None
     device: str = "cpu"
     min_coverage: float = Field(0.5, ge=0, le=1)
+    protect: Protect = Protect()
     training: dict[str, Any] = Field(default_factory=dict, description="see `embryo.encoders.stage2.Settings`")
 
     def settings(self) -> stage2.Settings:
@@ -94,14 +95,16 @@ def run(config: Clock, out: Path, *, tick: Tick | None = None) -> Path:
     Raises
     ------
     EmbryoError
-        If data, weights or split cannot be used.
+        If data, weights or split cannot be used, or Stage 1 has seen what is protected.
     """
     adata = boards.source(config.read, needs=schema.Needs(times=3, counts=True), subject=config.name)
     options = Options(
         device=config.device, seed=config.seed, species=config.species, orthologs=config.orthologs, dtype="float32",
         min_coverage=config.min_coverage,
     )  # fmt: skip
-    encoder = embed.encoder("maxtoki", config.weights, options)
+    organism = config.species or schema.meta(adata).get("organism")
+    protected = chosen.protected(config.protect, organism, subject=config.name)
+    encoder = embed.encoder("maxtoki", config.weights, options, protected=protected, allow_leaks=config.protect.allow)
     split, settings = stage2.Split(tuple(config.val), tuple(config.test)), config.settings()
 
     def progress(p: stage2.Progress) -> None:
@@ -116,8 +119,13 @@ def run(config: Clock, out: Path, *, tick: Tick | None = None) -> Path:
     with store.atomic(out / "config.yaml") as partial:
         partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     with store.atomic(out / "report.md") as partial:
-        partial.write_text(f"# {config.name}\n\nCommit {made['commit']}.\n\n```\n{found}\n```\n", encoding="utf-8")
+        partial.write_text(_page(config.name, str(made["commit"]), found, encoder.provenance()), encoding="utf-8")
     return out / "report.md"
+
+
+def _page(name: str, commit: str, found: object, stage1: Mapping[str, Any]) -> str:
+    seen = f"Stage 1 was trained on {stage1['corpus']}; leaks: {stage1['leaks']}."
+    return f"# {name}\n\nCommit {commit}.\n\n{seen}\n\n```\n{found}\n```\n"
 
 
 def _rows(errors: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -35,6 +35,8 @@ _GAINS = (
     "another; positive is better. Not corrected for the number of comparisons."
 )
 
+_ROWS = "What each row under test is, what it was trained on, and whether that holds what the board protects."
+
 
 @dataclass(frozen=True)
 class Model:
@@ -127,6 +129,7 @@ def html(name: str, found: Sequence[Found], made: Mapping[str, Any], path: Path)
         tables.append(render.Table(f"{one.name}: scores", scores(one), _HOW))
         if one.models:
             tables.append(render.Table(f"{one.name}: gains", gains(one), _GAINS))
+            tables.append(render.Table(f"{one.name}: rows under test", rows_under_test(one), _ROWS))
     content = render.Report(
         title=f"Embeddings: {name}",
         verdict=[f"{one.name}: {sentence}" for one in found for sentence in verdict(one)],
@@ -175,16 +178,18 @@ def _gain(row: pd.Series) -> str:
 
 
 def rows_under_test(found: Found) -> pd.DataFrame:
-    """Return what each row under test is: dimensions, layer, pooling, weights, precision, genes read."""
+    """Return what each row under test is: dimensions, weights, layer, precision, genes read, corpus and leaks."""
     rows = []
     for model in found.models:
         p = model.provenance
         read = p.get("coverage", {})
         sums = "".join(f"; {name} {digest[:12]}" for name, digest in sorted(p.get("sha256", {}).items()))
         weights = p.get("control") or f"pretrained{sums}"
+        weights += f"; of {p['shuffled_from']}{sums}" if "shuffled_from" in p else ""
         kind = {key: str(p.get(key, "")) for key in ("layer", "pooling", "dtype")}
         genes = f"{read.get('n_mapped_data', '')} of {read.get('n_data', '')}"
-        rows.append({"model": model.name, "dims": model.dims, "weights": weights, **kind, "genes read": genes})
+        seen = {"trained on": str(p.get("corpus", "")), "leaks": str(p.get("leaks", ""))}
+        rows.append({"model": model.name, "dims": model.dims, "weights": weights, **kind, "genes read": genes, **seen})
     return pd.DataFrame(rows)
 
 

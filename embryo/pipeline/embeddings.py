@@ -28,7 +28,8 @@ from embryo.config import Section
 from embryo.core import provenance, schema, store
 from embryo.core.errors import ConfigError, EmbryoError, Problem
 from embryo.core.store.files import find
-from embryo.pipeline import boards, candidates, embedding_page
+from embryo.encoders.facts.leaks import Protected
+from embryo.pipeline import boards, candidates, chosen, embedding_page
 from embryo.pipeline.boards import Board
 from embryo.pipeline.candidates import Candidate
 from embryo.pipeline.folder import contents, fingerprint
@@ -170,6 +171,7 @@ class _Job:
         )
 
     def _embeddings(self, adata: AnnData, digest: str) -> list[evaluate.Embedding]:
+        self._protected(adata)  # a config that is wrong stops the run, and is no model's fault
         out = []
         jobs = [(one, kind) for one in self.config.models for kind in candidates.kinds(one)]
         for k, (one, kind) in enumerate(jobs):
@@ -180,14 +182,20 @@ class _Job:
             try:
                 made = [self._embedding(one, kind, self.config.seed + s, adata, digest) for s in seeds]
             except (EmbryoError, ModuleNotFoundError) as error:
-                what = "random weights" if kind == "random" else "pretrained"
-                self._unread(f"cannot read this board with {what}: {_reason(error)}", one.encoder)
+                what = "random weights" if kind == "random" else "pretrained weights"
+                cannot = "is not judged on" if isinstance(error, ConfigError) else "cannot read"
+                self._unread(f"{cannot} this board with {what}: {_reason(error)}", one.encoder)
                 continue
             finally:
                 self.tick(f"{self.board.name}: embedding", k + 1, len(jobs))
             out.append(evaluate.Embedding(one.encoder, kind, tuple(m.z for m in made)))
             self.models.append(embedding_page.Model(out[-1].name, made[0].z.shape[1], made[0].provenance))
         return out
+
+    def _protected(self, adata: AnnData) -> Protected:
+        return chosen.protected(
+            self.board.protect, schema.meta(adata).get("organism"), subject=f"board {self.board.name}"
+        )
 
     def _unread(self, reason: str | None, encoder: str) -> None:
         if reason is not None:
@@ -198,13 +206,15 @@ class _Job:
     ) -> candidates.Made:
         import torch  # noqa: PLC0415  heavy
 
-        mark = fingerprint(self.commit, digest, one.model_dump(mode="json"), contents(one.weights), kind, seed)
+        protect = self.board.protect
+        how = [one.model_dump(mode="json"), protect.model_dump(mode="json")]
+        mark = fingerprint(self.commit, digest, how, contents(one.weights), kind, seed)
         path = self.out / "embeddings" / self.board.name / f"{one.encoder}-{kind}-{seed}.safetensors"
         if path.is_file():
             tensors, meta = store.read_tensors(path)
             if meta.get("fingerprint") == mark:
                 return candidates.Made(tensors["z"].numpy(), meta["provenance"])
-        made = candidates.embed(one, adata, kind, seed)
+        made = candidates.embed(one, adata, kind, seed, self._protected(adata), allow_leaks=protect.allow)
         record = {"fingerprint": mark, "provenance": made.provenance}
         store.write_tensors(path, {"z": torch.as_tensor(made.z)}, record)
         return made

@@ -11,6 +11,7 @@ from embryo import encoders
 from embryo.config import Embed, Protect
 from embryo.core.errors import ConfigError, StaleError
 from embryo.encoders import precomputed
+from embryo.encoders.facts import cards
 from embryo.pipeline import chosen
 
 GENES = [f"GENE{k}" for k in range(30)]
@@ -69,6 +70,77 @@ def test_a_precomputed_file_is_taken_for_the_same_counts_only(adata: ad.AnnData,
     np.testing.assert_array_equal(turned.obsm["X_embed"], z[::-1])
     adata.layers["counts"][0, 0] += 1
     with pytest.raises(StaleError):
+        chosen.precomputed(adata, e)
+
+
+E85 = Protect(stages=["E8.5"], organism="mouse")
+
+
+def elsewhere(adata: ad.AnnData, path: Path, **about: object) -> Path:
+    return precomputed.write(path, list(adata.obs_names), np.ones((25, 4), np.float32), adata, about)
+
+
+def leaks_of(adata: ad.AnnData) -> str:
+    return str(adata.uns["embryo"]["embeddings"]["X_embed"]["leaks"])
+
+
+ATLAS = {"name": "mine", "parts": [{"organism": "Mus musculus", "stages": ["E8-E9"]}]}
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"encoder": "scprint2"},
+        {"encoder": "scprint2", "weights": "pretrained", "corpus": cards.card("scprint2").corpus.name},
+        {"encoder": "mine", "corpus": ATLAS},
+        {"encoder": "mine", "corpus": "mine", "leaks": "LEAK, allowed: stages E8-E9 of Mus musculus"},
+    ],
+)
+def test_a_precomputed_embedding_that_has_seen_it_is_refused_unless_allowed(
+    adata: ad.AnnData, tmp_path: Path, about: dict[str, object]
+) -> None:
+    e = Embed(encoder="precomputed", weights=elsewhere(adata, tmp_path / "z.npz", **about), protect=E85)
+    with pytest.raises(ConfigError, match=r"encoder (scprint2|mine): found .*stages E8-"):
+        chosen.precomputed(adata, e)
+    said = chosen.precomputed(adata, e.model_copy(update={"protect": E85.model_copy(update={"allow": True})}))
+    assert "LEAK, allowed: stages E8-" in said
+    assert "LEAK, allowed: stages E8-" in leaks_of(adata)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {},
+        {"encoder": "mine"},
+        {"encoder": "geneformer", "corpus": "my own tuning"},
+        {"encoder": "pca", "weights": "fitted"},
+    ],
+)
+def test_a_precomputed_embedding_of_unknown_origin_cannot_be_checked(
+    adata: ad.AnnData, tmp_path: Path, about: dict[str, object]
+) -> None:
+    unknown = "leaks cannot be checked: the training corpus is not known"
+    e = Embed(encoder="precomputed", weights=elsewhere(adata, tmp_path / "z.npz", **about))
+    assert chosen.precomputed(adata, e).endswith(unknown)
+    assert leaks_of(adata) == unknown
+    chosen.precomputed(adata, e.model_copy(update={"protect": E85}))
+    assert leaks_of(adata) == f"{unknown}: it may hold E8.5"
+
+
+def test_a_precomputed_embedding_of_a_human_corpus_holds_no_mouse(adata: ad.AnnData, tmp_path: Path) -> None:
+    for about in ({"encoder": "geneformer"}, {"encoder": "scprint2", "weights": "random"}):
+        e = Embed(encoder="precomputed", weights=elsewhere(adata, tmp_path / "z.npz", **about), protect=E85)
+        chosen.precomputed(adata, e)
+        assert leaks_of(adata) == "nothing protected is in the training corpus"
+
+
+def test_a_slot_is_asked_what_it_was_made_with(adata: ad.AnnData) -> None:
+    e = Embed(encoder="precomputed", slot="X_mine", protect=E85)
+    adata.obsm["X_mine"] = np.ones((25, 4), np.float32)
+    chosen.precomputed(adata, e)
+    assert leaks_of(adata).startswith("leaks cannot be checked")
+    adata.uns["embryo"] = {**adata.uns["embryo"], "embeddings": {"X_mine": {"encoder": "scprint2"}}}
+    with pytest.raises(ConfigError, match="encoder scprint2: found stages E8-P0"):
         chosen.precomputed(adata, e)
 
 

@@ -1,5 +1,6 @@
 """MaxToki, a tiny random one, taught to tell time on a file of cells, by the same code that a user runs."""
 
+import json
 from pathlib import Path
 
 import anndata as ad
@@ -10,6 +11,7 @@ import yaml
 from scipy import sparse
 
 from embryo import encoders
+from embryo.config import Protect
 from embryo.core import store
 from embryo.core.errors import ConfigError
 from embryo.encoders import stage2
@@ -56,8 +58,18 @@ def test_a_clock_is_trained_saved_and_stands_beside_its_floors(config: Path, tmp
         held = float(str(part["split"].iloc[0]).split()[1])
         assert mean["value"] == pytest.approx(abs(held - np.mean([0.0, 20.0, 40.0])))  # the constant, by hand
     assert "Stage 1 weights: random" in page.read_text()
+    assert "Stage 1 was trained on nothing: random weights; leaks: nothing was protected." in page.read_text()
     encoder = encoders.open_dir("maxtoki", tmp_path / "weights")
     assert stage2.load(tmp_path / "out" / "stage2", encoder).grammar.unit_h == 5.0
+
+
+def test_weights_that_have_seen_what_is_protected_are_refused(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights" / "embryo-weights.json").unlink()
+    corpus = {"name": "series", "parts": [{"organism": "human", "stages": ["30 h"]}]}
+    (tmp_path / "weights" / "corpus.json").write_text(json.dumps(corpus))
+    found = clock.load(config).model_copy(update={"protect": Protect(stages=["24-48"])})
+    with pytest.raises(ConfigError, match="encoder maxtoki: found stages 30 h of human in the training corpus"):
+        clock.run(found, tmp_path / "out")
 
 
 def test_a_run_that_was_stopped_goes_on(config: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import anndata as ad
@@ -8,8 +9,11 @@ import yaml
 from scipy import sparse
 
 from embryo import encoders
+from embryo.config import Protect
 from embryo.core import schema, store
 from embryo.core.errors import ConfigError, EmbryoError, Problem, StoreError
+from embryo.embed import choice
+from embryo.encoders.facts.leaks import Protected
 from embryo.encoders.pretrained import Pretrained
 from embryo.pipeline import candidates, embedding_page, embeddings
 
@@ -76,7 +80,7 @@ def test_a_network_without_weights_is_called_random_and_work_is_not_done_twice(
     assert "than PCA" in page
     assert {what for what, _, _ in seen} == {"toy: embedding", "toy: judging"}
     again: list[str] = []
-    monkeypatch.setattr(candidates, "embed", lambda *a: again.append("embed"))
+    monkeypatch.setattr(candidates, "embed", lambda *a, **k: again.append("embed"))
     monkeypatch.setattr(embeddings.evaluate, "embedding", lambda *a, **k: again.append("judge"))
     embeddings.run(embeddings.load(config), out)
     assert again == []
@@ -92,7 +96,7 @@ def test_one_seed_lost_is_one_seed_made_again(config: Path, tmp_path: Path, monk
     embeddings.run(embeddings.load(config), out)
     (out / "embeddings" / "toy" / "scgpt-random-3.safetensors").unlink()
     before = rows(out)
-    monkeypatch.setattr(candidates, "embed", lambda *a: again.append(a[3]) or real(*a))
+    monkeypatch.setattr(candidates, "embed", lambda *a, **k: again.append(a[3]) or real(*a, **k))
     embeddings.run(embeddings.load(config), out)
     assert again == [3]
     pd.testing.assert_frame_equal(rows(out), before)
@@ -126,6 +130,72 @@ def test_a_users_weights_stand_beside_the_same_network_shuffled(config: Path, tm
     assert not np.allclose(z[1], z[2])
 
 
+def protecting(config: Path, own: candidates.Candidate, **protect: object) -> embeddings.Embeddings:
+    found = embeddings.load(config)
+    board = found.boards[0].model_copy(update={"protect": Protect(**protect)})
+    return found.model_copy(update={"models": [own], "boards": [board]})
+
+
+def users(folder: Path, corpus: dict[str, object] | None = None) -> candidates.Candidate:
+    pretend(folder, marked=False)
+    if corpus is not None:
+        (folder / "corpus.json").write_text(json.dumps(corpus))
+    return candidates.Candidate(encoder="scgpt", weights=folder, options={"species": "Homo sapiens"})
+
+
+ATLAS = {"name": "an atlas", "parts": [{"organism": "mouse", "stages": ["E8-E9"], "genotypes": []}]}
+
+
+def test_weights_that_have_seen_what_a_board_protects_have_no_row_unless_allowed(config: Path, tmp_path: Path) -> None:
+    own = users(tmp_path / "own", ATLAS)
+    page = embeddings.run(protecting(config, own, stages=["E8.5"]), tmp_path / "no").read_text(encoding="utf-8")
+    table = rows(tmp_path / "no")
+    assert "scgpt, pretrained" not in set(table["model"])
+    assert "scgpt architecture, random weights" in set(table["model"])  # the control has seen nothing
+    assert "scgpt: is not judged on this board with pretrained weights: stages E8-E9 of mouse in the training" in page
+    allowed = protecting(config, own, stages=["E8.5"], allow=True)
+    page = embeddings.run(allowed, tmp_path / "yes").read_text(encoding="utf-8")
+    assert "scgpt, pretrained" in set(rows(tmp_path / "yes")["model"])
+    assert "| an atlas | LEAK, allowed: stages E8-E9 of mouse in the training corpus |" in page
+    assert "LEAK, allowed" in (tmp_path / "yes" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_board_of_no_organism_that_protects_something_stops_the_run(config: Path, tmp_path: Path) -> None:
+    adata = ad.read_h5ad(tmp_path / "cells.h5ad")
+    del adata.uns[schema.META]["organism"]
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(ConfigError, match="board toy: found protected stages or genotypes of no organism"):
+        embeddings.run(protecting(config, users(tmp_path / "own"), stages=["E8.5"]), tmp_path / "out")
+
+
+def test_a_shuffled_control_is_called_random_and_has_no_corpus(config: Path, tmp_path: Path) -> None:
+    own, adata = users(tmp_path / "own", ATLAS), ad.read_h5ad(tmp_path / "cells.h5ad")
+    protected = Protected("Mus musculus", ("E8.5",))
+    about = candidates.embed(own, adata, "random", 3, protected).provenance
+    assert (about["weights"], about["weights_seed"], about["corpus"]) == ("random", 3, "nothing: random weights")
+    assert about["leaks"] == "nothing protected is in the training corpus"
+    assert (about["control"], about["shuffled_from"]) == (candidates.SHUFFLED, "own")
+    assert candidates.embed(own, adata, "pretrained", 3, Protected("")).provenance["corpus"] == "an atlas"
+
+
+def test_mouse_genes_are_read_with_the_orthologs_of_the_registry(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["Gene stable ID,Gene name,Human gene stable ID,Human gene name,Human homology type,"
+             '"Human orthology confidence [0 low, 1 high]"']  # fmt: skip
+    lines += [f"ENSMUSG{i:011d},Gene{i},ENSG{i:011d},GENE{i},ortholog_one2one,1" for i in range(GENES)]
+    (tmp_path / "orthologs.csv").write_text("\n".join(lines))
+    encoders.model("scgpt").write_tiny(tmp_path / "own", [f"GENE{i}" for i in range(GENES)])
+    (tmp_path / "own" / "embryo-weights.json").unlink()
+    own, adata = candidates.Candidate(encoder="scgpt", weights=tmp_path / "own"), ad.read_h5ad(tmp_path / "cells.h5ad")
+    monkeypatch.setattr(choice, "registered_orthologs", lambda: None)
+    with pytest.raises(EmbryoError):
+        candidates.embed(own, adata, "pretrained", 0, Protected(""))
+    monkeypatch.setattr(choice, "registered_orthologs", lambda: tmp_path / "orthologs.csv")
+    read = candidates.embed(own, adata, "pretrained", 0, Protected("")).provenance["coverage"]
+    assert read["n_mapped_data"] == GENES
+
+
 def test_weights_with_the_mark_of_random_ones_are_never_called_pretrained(tmp_path: Path) -> None:
     for marked, kinds in ((True, ["random"]), (False, ["pretrained", "random"])):
         folder = pretend(tmp_path / str(marked), marked=marked)
@@ -145,7 +215,7 @@ def test_shuffling_keeps_the_numbers_of_every_tensor(tmp_path: Path) -> None:
 def test_a_model_that_cannot_read_the_cells_is_told_and_stops_nobody(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise EmbryoError(Problem("reporters", "counts", "measure RNA"))
 
     monkeypatch.setattr(candidates, "embed", refuse)
@@ -159,7 +229,7 @@ def test_worm_genes_are_not_read_by_human_weights() -> None:
     one = candidates.Candidate(encoder="scgpt")
     said = candidates.cannot_read(one, worm)
     assert said == "published weights read genes of Homo sapiens; they cannot read Caenorhabditis elegans genes"
-    for organism in ("Homo sapiens", "Mus musculus"):
+    for organism in ("Homo sapiens", "Mus musculus", "mus musculus", "mouse"):
         worm.uns[schema.META]["organism"] = organism
         assert candidates.cannot_read(one, worm) is None
 

@@ -1,9 +1,13 @@
 """What a model was trained on: organisms, stages, genotypes, as far as it is on record."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from embryo.core import store
 from embryo.core.errors import Problem, StoreError
 
 FILE = "corpus.json"  # in a folder of weights: what these very weights were trained on
@@ -85,6 +89,14 @@ def read(folder: str | Path) -> Corpus | None:
         raise StoreError(*problems(error), subject=FILE) from error
     except OSError as error:
         raise StoreError(Problem(f"{error.strerror}", "a readable file", "check the folder"), subject=FILE) from error
+
+
+def parse(record: Mapping[str, Any]) -> Corpus:
+    """Return a corpus that was written as JSON; `StoreError` where it is of another form."""
+    try:
+        return Corpus.model_validate_json(json.dumps(store.to_plain(record)))
+    except ValidationError as error:
+        raise StoreError(*problems(error), subject="corpus") from error
 
 
 def problems(error: ValidationError) -> list[Problem]:

@@ -6,9 +6,10 @@ over.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from embryo.core import schema, stages
 from embryo.core.checks import phrases
@@ -17,6 +18,7 @@ from embryo.encoders.facts import cards, corpora, genotypes
 from embryo.encoders.facts.corpora import Corpus, Part
 from embryo.encoders.genes.genenames import certain, scientific
 
+LEAK = "LEAK, allowed"
 _BIRTH_DAYS = {"Mus musculus": 19.0, "Rattus norvegicus": 22.0}  # P0, in days after conception, where E counts so
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _BEFORE = r"(E|P|TS|Theiler[ _-]*stage|embryonic[ _-]*day|days?|d|)"
@@ -66,6 +68,32 @@ def corpus_of(name: str, folder: str | Path | None = None) -> Corpus | None:
     """
     said = corpora.read(folder) if folder is not None else None
     return said or cards.card(name).corpus
+
+
+def corpus_on_record(about: Mapping[str, Any]) -> Corpus | None:
+    """Return the corpus behind an embedding, as far as its provenance says.
+
+    None where the weights were random. A published encoder's is that of its card, unless the provenance calls it
+    otherwise; what was fitted, or made in an unknown way, may have seen anything.
+
+    Parameters
+    ----------
+    about
+        Provenance, of which ``encoder``, ``weights`` and ``corpus`` are looked at: the name of the corpus, or the
+        corpus in the form of ``corpus.json``.
+
+    Raises
+    ------
+    StoreError
+        If the corpus is stated in another form.
+    """
+    said = about.get("corpus")
+    if about.get("weights") == "random":
+        return None
+    if isinstance(said, Mapping):
+        return corpora.parse(said)
+    corpus = cards.card(about["encoder"]).corpus if about.get("encoder") in cards.names() else None
+    return corpus if corpus is not None and said in (None, corpus.name) else Corpus(known=False)
 
 
 def leaks(corpus: Corpus | None, protected: Protected) -> list[Problem]:
@@ -139,7 +167,7 @@ def require_no_leak(name: str, corpus: Corpus | None, protected: Protected, *, a
     problems = leaks(corpus, protected)
     if problems and not allow:
         raise ConfigError(*problems, subject=f"encoder {name}")
-    seen = [f"LEAK, allowed: {problem.found}" for problem in problems]
+    seen = [f"{LEAK}: {problem.found}" for problem in problems]
     nothing = "nothing protected is in the training corpus" if protected.named else "nothing was protected"
     return "; ".join([*seen, *unchecked(corpus, protected)]) or nothing
 
