@@ -234,7 +234,7 @@ def test_choices_that_the_model_has_not_are_refused(folder: Path, adata: ad.AnnD
     with pytest.raises(EditError, match="teddy tokens"):
         encoder.edit_tokens(encoder.tokenize(next(encoder.profiles(adata))[1]), [], encoder.map_genes(adata))
     with pytest.raises(SchemaError, match="without gene embeddings"):
-        encoder.gene_embeddings(adata, [str(adata.var_names[0])])
+        next(encoder.gene_embeddings(adata, [str(adata.var_names[0])]))
 
 
 BRIDGES = {
