@@ -115,7 +115,7 @@ def convert(
 
 
 @app.command()
-def embed(
+def embed(  # noqa: PLR0913  one option each
     file: Annotated[Path, typer.Argument(help="h5ad or zarr with raw counts; not modified.")],
     target: Annotated[Path, typer.Option("--out", "-o", help="File of the same kind to write.")],
     encoder: Annotated[str, typer.Option(help="A name of `embryo encoders list`.")] = "pca",
@@ -123,19 +123,21 @@ def embed(
     override: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="key=value of the embed section, such as pooling=cls.")
     ] = None,
+    key: Annotated[str, typer.Option(help="Slot of obsm to write; that of `embryo run` by default.")] = "",
     seed: Annotated[int, typer.Option(help="Of whatever is drawn.")] = 0,
     *,
     quiet: Quiet = False,
 ) -> None:
     """Embed the cells of a file of any size; an interrupted embedding goes on where it stopped."""
     from embryo import config as configs  # noqa: PLC0415
+    from embryo.core import schema  # noqa: PLC0415
     from embryo.pipeline import chosen  # noqa: PLC0415
 
     given = [f"encoder={encoder}", *([f"weights={weights}"] if weights else []), *(override or ())]
     section = configs.load(None, tuple(f"embed.{words}" for words in given)).embed
     try:
         with _progress(quiet=quiet) as (tick, _):
-            about = chosen.embed_file(file, section, target, seed=seed, tick=tick)
+            about = chosen.embed_file(file, section, target, seed=seed, key_added=key or schema.EMBED, tick=tick)
     except KeyboardInterrupt:
         _interrupted()
     out.print(chosen.sentence(about), soft_wrap=True, markup=False, highlight=False)

@@ -77,7 +77,9 @@ class Embed(Section):
     layer: int | None = Field(None, description="of a pretrained network; its own by default")
     pooling: str | None = Field(None, description="of a pretrained network; its own by default")
     device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32", description="auto: bfloat16 where the hardware has it, as `embryo embed` does by itself"
+    )
     batch_tokens: int = Field(16_384, ge=1, description="tokens per batch of a pretrained network")
     species: str | None = Field(None, description="of the data, where they do not say")
     orthologs: Path | None = Field(None, description="table of orthologs; that of the registry by default")

@@ -11,6 +11,7 @@ from embryo.encoders.facts.leaks import Protected
 from embryo.encoders.options import Options
 
 ORTHOLOGS = "gene-orthologs"  # in the registry of datasets
+_DIMS = 20
 _ORTHOLOGS_FILE = "mouse_to_human.csv"
 
 
@@ -19,7 +20,7 @@ def encoder(
     weights: str | Path | None = None,
     options: Options | None = None,
     *,
-    dims: int = 20,
+    dims: int | None = None,
     seed: int = 0,
     protected: Protected | None = None,
     allow_leaks: bool = False,
@@ -35,8 +36,10 @@ def encoder(
     options
         Of a pretrained encoder. Without a table of orthologs in them, that of the registry is used where a mirror or
         the cache holds it.
-    dims, seed
-        Of a fitted encoder.
+    dims
+        Of a fitted encoder, 20 by default; a pretrained embedding is reduced to so many principal components.
+    seed
+        Of whatever is drawn.
     protected, allow_leaks
         What the encoder may not have been trained on, and whether it may all the same: the provenance says so.
 
@@ -54,7 +57,7 @@ def encoder(
         if weights is not None and name in encoders.fitted_names():
             found = f"weights for {name}"
             raise ConfigError(Problem(found, "none: it is fitted on the cells", "leave weights out"), subject="embed")
-        return encoders.build(name, dims=dims, seed=seed)
+        return encoders.build(name, dims=_DIMS if dims is None else dims, seed=seed)
     if weights is None:
         raise ConfigError(
             Problem(
@@ -64,7 +67,7 @@ def encoder(
             ),
             subject="embed",
         )
-    options = options or Options(seed=seed)
+    options = options or Options(seed=seed, dims=dims)
     if options.orthologs is None:
         options = replace(options, orthologs=registered_orthologs())
     opened = encoders.open_dir(name, weights, options)

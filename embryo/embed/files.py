@@ -202,7 +202,9 @@ def _copy(path: Path, target: Path) -> None:
     if path.is_file():
         shutil.copyfile(path, target)
     else:
-        shutil.copytree(path, target)
+        shutil.copytree(path, target, copy_function=shutil.copyfile)
+        for folder in (target, *(p for p in target.rglob("*") if p.is_dir())):
+            folder.chmod(folder.stat().st_mode | 0o700)  # a copy of what may only be read is written to
 
 
 def _write(

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import torch
 
+from embryo.core.errors import ConfigError, Problem
+
 
 @dataclass(frozen=True)
 class Options:
@@ -24,7 +26,8 @@ class Options:
     pooling
         One of the model's `poolings`; its first by default.
     device, dtype
-        Where and in which precision; ``auto`` is bfloat16 where the hardware multiplies it, else float32.
+        Where and in which precision; ``auto`` is bfloat16 where the hardware multiplies it, else float32. Rounding in
+        bfloat16 may be as large as what one gene's edit does: compare edited with unedited cells in float32.
     seed
         Of whatever is drawn for a cell.
     batch_tokens
@@ -44,13 +47,23 @@ class Options:
     layer: int | None = None
     pooling: str | None = None
     device: str = "cpu"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     seed: int = 0
     batch_tokens: int = 16_384
     min_coverage: float = 0.5
     species: str | None = None
     orthologs: Path | None = None
     variant: str | None = None
+
+    def checked(self) -> "Options":
+        """Return the options themselves; `ConfigError` where this machine has no such device."""
+        try:
+            torch.zeros(1, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            found = f"device {self.device!r} ({str(error).splitlines()[0][:120]})"
+            problem = Problem(found, "a device of this machine, such as cpu", "choose another device")
+            raise ConfigError(problem, subject="embed") from error
+        return self
 
     @property
     def precise(self) -> str:

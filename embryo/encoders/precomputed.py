@@ -21,6 +21,7 @@ from scipy import sparse
 
 from embryo.core import schema
 from embryo.core.checks import phrases
+from embryo.core.edit import Edit
 from embryo.core.errors import EditError, Problem, SchemaError, StaleError, StoreError
 from embryo.core.store.files import atomic, check_format, find
 from embryo.core.store.records import dumps, loads
@@ -219,8 +220,8 @@ class Precomputed:
         """Genes that `decode` returns; empty before `fit`."""
         return self.decoder.genes if self.decoder is not None else ()
 
-    def encode(self, adata: AnnData) -> Float[np.ndarray, "cells dims"]:
-        """Look the cells of `adata` up.
+    def encode(self, adata: AnnData, edits: Sequence[Edit] = ()) -> Float[np.ndarray, "cells dims"]:
+        """Look the cells of `adata` up; no edit reaches them.
 
         Raises
         ------
@@ -229,6 +230,8 @@ class Precomputed:
         StaleError
             If the counts of cells are not those that were embedded.
         """
+        if edits:
+            self.response([edit.gene for edit in edits])
         place = {name: row for row, name in enumerate(self.cell_ids)}
         rows = np.array([place.get(str(name), -1) for name in adata.obs_names], dtype=np.int64)
         if (rows < 0).any():

@@ -137,10 +137,10 @@ class Pretrained(ABC):
         StoreError
             If files are missing, damaged, not of this model, or would run code when they are read.
         ConfigError
-            If the model has no such layer or pooling.
+            If the model has no such layer or pooling, or this machine no such device.
         """
         path = find(folder, "a folder with the model's files")
-        encoder = cls.read(path, options or Options())
+        encoder = cls.read(path, (options or Options()).checked())
         encoder.weights = Weights.of(path, {f for pattern in cls.files for f in path.glob(pattern)})
         encoder.corpus = None if encoder.weights.kind == "random" else leaks.corpus_of(cls.name, path)
         encoder.network.requires_grad_(requires_grad=False).eval().to(encoder.options.device)

@@ -11,7 +11,7 @@ from embryo import embed
 from embryo.config import Embed, Fitted, Protect
 from embryo.core import schema
 from embryo.core.checks import phrases
-from embryo.core.errors import ConfigError, Problem
+from embryo.core.errors import ConfigError, Problem, SchemaError
 from embryo.encoders import precomputed as files
 from embryo.encoders.facts import leaks
 from embryo.encoders.facts.leaks import Protected
@@ -126,7 +126,8 @@ def described(encoder: Any, n: int) -> str:
     if about["weights"] == "fitted":
         return f"{encoder.name} with {encoder.dims} dimensions, fitted on {n:,} training cells"
     decoder = f"; {encoder.decoder.held_out}" if getattr(encoder, "decoder", None) else ""
-    return f"{encoder.name} ({about['weights']} weights, {encoder.dims} dimensions){decoder}"
+    seen = f"; trained on {about['corpus']}; {about['leaks']}"
+    return f"{encoder.name} ({about['weights']} weights, {encoder.dims} dimensions, {about['dtype']}){decoder}{seen}"
 
 
 def sentence(about: Mapping[str, Any]) -> str:
@@ -152,8 +153,12 @@ def embed_file(
     """Embed the cells of a file of any size with the encoder of a section; see `embryo.embed.file`."""
     if "dims" not in e.model_fields_set and e.encoder not in get_args(Fitted):
         e = e.model_copy(update={"dims": None})  # whole, where nobody asked for fewer
+    if "dtype" not in e.model_fields_set:
+        e = e.model_copy(update={"dtype": "auto"})  # many cells and no edits: fast, and the provenance says so
     with embed.opened(path, species=e.species) as source:
+        if not source.n_obs:
+            raise SchemaError(Problem("0 cells", "at least one cell", "check the file"), subject=path.name)
         organism = source.meta.get("organism")
-        most = min(source.n_obs, len(source.var)) - 1
+        most = max(min(source.n_obs, len(source.var)) - 1, 1)
     chosen = encoder(e, dims=min(e.dims or most, most), seed=seed, organism=organism)
     return embed.file(path, chosen, out, key_added=key_added, species=e.species, tick=tick)

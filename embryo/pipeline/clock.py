@@ -59,7 +59,12 @@ class Clock(Section):
         ]
         if unknown:
             raise ConfigError(*unknown, subject=self.name)
-        return stage2.Settings(**self.training, seed=self.seed)
+        try:
+            return stage2.Settings(**self.training, seed=self.seed)
+        except TypeError as error:
+            found = f"a setting of the wrong kind ({error})"
+            problem = Problem(found, "numbers where numbers are due", "correct training")
+            raise ConfigError(problem, subject=self.name) from error
 
 
 def load(path: Path) -> Clock:

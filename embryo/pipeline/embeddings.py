@@ -69,8 +69,13 @@ def load(path: Path) -> Embeddings:
         for n in dict.fromkeys(given)
         if given.count(n) > 1
     ]
-    if twice:
-        raise ConfigError(*twice, subject=path.name)
+    absent = [
+        Problem(f"no folder {str(m.weights)!r} for {m.encoder}", "the folder with its files", "correct models.weights")
+        for m in config.models
+        if m.weights is not None and not m.weights.is_dir()
+    ]
+    if twice or absent:
+        raise ConfigError(*twice, *absent, subject=path.name)
     return config
 
 

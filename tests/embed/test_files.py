@@ -240,3 +240,15 @@ def test_a_file_without_expression_is_told(tmp_path):
     path = written(ad.AnnData(obs=pd.DataFrame(index=["a"]), var=pd.DataFrame(index=["g"])), tmp_path / "in.h5ad")
     with pytest.raises(SchemaError, match="no expression matrix"):
         embed.file(path, encoders.build("pca", dims=3), tmp_path / "out.h5ad")
+
+
+def test_a_zarr_that_may_only_be_read_is_copied_to_one_that_may_be_written(tmp_path):
+    path = written(cells(), tmp_path / "in.zarr")
+    inside = [path, *path.rglob("*")]
+    for one in inside:
+        one.chmod(0o555 if one.is_dir() else 0o444)
+    embed.file(path, encoders.build("pca", dims=3), tmp_path / "out.zarr")
+    out = tmp_path / "out.zarr"
+    assert all(one.stat().st_mode & 0o200 for one in [out, *out.rglob("*")])
+    for one in inside:
+        one.chmod(0o755)

@@ -9,9 +9,11 @@ from scipy import sparse
 
 from embryo import encoders
 from embryo.config import Embed, Protect
-from embryo.core.errors import ConfigError, StaleError
+from embryo.core.edit import Edit
+from embryo.core.errors import ConfigError, EditError, SchemaError, StaleError
 from embryo.encoders import precomputed
 from embryo.encoders.facts import cards
+from embryo.encoders.options import Options
 from embryo.pipeline import chosen
 
 GENES = [f"GENE{k}" for k in range(30)]
@@ -142,6 +144,29 @@ def test_a_slot_is_asked_what_it_was_made_with(adata: ad.AnnData) -> None:
     adata.uns["embryo"] = {**adata.uns["embryo"], "embeddings": {"X_mine": {"encoder": "scprint2"}}}
     with pytest.raises(ConfigError, match="encoder scprint2: found stages E8-P0"):
         chosen.precomputed(adata, e)
+
+
+def test_an_edit_does_not_reach_a_precomputed_embedding(adata: ad.AnnData, tmp_path: Path) -> None:
+    z = np.zeros((25, 4), dtype=np.float32)
+    path = precomputed.write(tmp_path / "z.npz", list(adata.obs_names), z, adata, {})
+    with pytest.raises(EditError, match="an edit of GENE3 on a precomputed embedding"):
+        precomputed.read(path).encode(adata, [Edit("GENE3")])
+
+
+def test_a_file_without_cells_is_told(adata: ad.AnnData, tmp_path: Path) -> None:
+    adata[:0].copy().write_h5ad(tmp_path / "none.h5ad")
+    with pytest.raises(SchemaError, match="0 cells"):
+        chosen.embed_file(tmp_path / "none.h5ad", Embed(), tmp_path / "out.h5ad")
+
+
+def test_files_are_embedded_whole_and_fast_unless_said_otherwise(adata: ad.AnnData, tmp_path: Path) -> None:
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    encoders.model("scgpt").write_tiny(tmp_path / "w", GENES)
+    plain = chosen.embed_file(tmp_path / "in.h5ad", Embed(encoder="scgpt", weights=tmp_path / "w"), tmp_path / "a.h5ad")
+    asked = Embed(encoder="scgpt", weights=tmp_path / "w", dims=3, dtype="float32")
+    other = chosen.embed_file(tmp_path / "in.h5ad", asked, tmp_path / "b.h5ad")
+    assert (plain["dims"], plain["dtype"]) == (16, Options(dtype="auto").precise)
+    assert (other["dims"], other["dtype"]) == (3, "float32")
 
 
 def test_an_embedding_is_told_in_one_sentence(tmp_path: Path, adata: ad.AnnData) -> None:

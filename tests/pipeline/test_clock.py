@@ -95,3 +95,9 @@ def test_a_wrong_key_of_the_training_is_named(config: Path) -> None:
     config.write_text(config.read_text().replace("steps:", "step:"))
     with pytest.raises(ConfigError, match=r"unknown key 'training\.step'"):
         clock.load(config)
+
+
+def test_a_setting_of_the_wrong_kind_is_told(config: Path) -> None:
+    config.write_text(config.read_text().replace("steps: 4", "steps: many"))
+    with pytest.raises(ConfigError, match="a setting of the wrong kind"):
+        clock.load(config)

@@ -278,3 +278,13 @@ def test_the_verdict_keeps_batch_mixing_apart() -> None:
         "one stage.",
         "x: no.",
     ]
+
+
+def test_a_folder_of_weights_that_is_not_there_is_told_before_any_work(tmp_path: Path) -> None:
+    tree = {
+        "models": [{"encoder": "scgpt", "weights": "nowhere"}],
+        "boards": [{"name": "b", "read": {"path": "x.h5ad"}}],
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(ConfigError, match="no folder 'nowhere' for scgpt"):
+        embeddings.load(tmp_path / "c.yaml")

@@ -29,7 +29,7 @@ def test_a_pretrained_encoder_runs_from_cells_to_edit(tmp_path: Path) -> None:
     encoders.model("scgpt").write_tiny(tmp_path / "weights", genes, 0)
     run = pipeline.run(config, tmp_path / "run")
     summary = run.stages["embed"]["summary"]
-    assert "scgpt (random weights, 6 dimensions)" in summary
+    assert "scgpt (random weights, 6 dimensions, float32)" in summary
     assert "decoder" in summary
     cells = ad.read_h5ad(run.path / "cells.h5ad")
     about = cells.uns["embryo"]["embeddings"]["X_embed"]

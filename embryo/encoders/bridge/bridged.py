@@ -146,4 +146,7 @@ class Bridged(Pretrained):
     def provenance(self) -> dict[str, Any]:
         """Return what `Pretrained.provenance` does, which ``bridge.json`` it was, and the versions that it named."""
         about = {"protocol": PROTOCOL, "sha256": self.program, "versions": self.description.versions}
+        if "stand-in" in self.description.versions:
+            nothing = {"weights": "none: a stand-in, no foundation model", "corpus": "nothing"}
+            return super().provenance() | nothing | {"bridge": about}
         return super().provenance() | {"bridge": about}

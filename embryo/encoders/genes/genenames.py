@@ -33,11 +33,15 @@ _VERSION = re.compile(r"(\.\d+)?(_PAR_Y)?$")
 
 
 def of(var: pd.DataFrame) -> list[Name]:
-    """Return Ensembl id and symbol of each gene: its name, and the other kind from a column of `var`."""
+    """Return Ensembl id and symbol of each gene: its name, and the other kind from a column of `var`.
+
+    Where genes are only numbered, both are from columns.
+    """
     index = pd.Series(var.index.astype(str), index=var.index)
     named_by_id = _is_ensembl(index)
     ids = index.where(named_by_id, _column(var, ID_COLUMNS))
-    symbols = index.where(~named_by_id, _column(var, SYMBOL_COLUMNS))
+    column = _column(var, SYMBOL_COLUMNS)
+    symbols = index.where(~named_by_id & ~(index.map(_is_number) & (column != "")), column)
     ids = ids.where(_is_ensembl(ids), "")
     return list(zip(ids.tolist(), symbols.tolist(), strict=True))
 
@@ -48,6 +52,11 @@ def _column(var: pd.DataFrame, candidates: Sequence[str]) -> pd.Series:
     if name is None:
         return pd.Series("", index=var.index)
     return var[name].astype(object).where(var[name].notna(), "").astype(str)
+
+
+def _is_number(name: str) -> bool:
+    """Whether a name is a row number, as files that join several have it."""
+    return name.isdecimal()
 
 
 def _is_ensembl(names: pd.Series) -> pd.Series:

@@ -31,7 +31,8 @@ def kind(adata: AnnData) -> str:
             Problem(
                 f"expression of kind {found!r} in uns[{schema.META!r}]",
                 f"one of {', '.join(schema.EXPRESSIONS)}",
-                "read the data through embryo.read, or say what the values are",
+                "read the data through embryo.read, or say what the values are: "
+                "adata.uns['embryo'] = {'expression': 'counts'}",
             )
         )
     return str(found)

@@ -21,7 +21,8 @@ from embryo.core.store import files as stored
 
 MARKER = "embryo-weights.json"
 WHOLE, INDEX, TORCH = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
-_CURE = "download the file again, or convert it to safetensors in an interpreter of its own"
+_AGAIN = "download the file again"
+_CURE = f"{_AGAIN}, or convert it to safetensors in an interpreter of its own"
 _BLOCK = 1 << 24
 
 
@@ -141,7 +142,7 @@ def read_torch(path: Path) -> Any:
         if unsafe and (zipfile.is_zipfile(path) or _starts_a_pickle(path)):
             found = f"objects beyond tensors, which only code in the file could make ({first[:160]})"
         else:
-            found = f"a file that torch cannot read ({first[:160]})"
+            found = _instead(path) or f"a file that torch cannot read ({first[:160]})"
         raise StoreError(Problem(found, "a checkpoint of tensors", _CURE), subject=path.name) from error
 
 
@@ -164,7 +165,7 @@ def load_into(
     Raises
     ------
     StoreError
-        Naming every missing and unexpected key and every wrong shape at once.
+        Naming every missing and unexpected key, every wrong shape and every weight that is not finite at once.
     """
     own = network.state_dict()
     missing = [key for key in own if key not in state]
@@ -174,6 +175,8 @@ def load_into(
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
+    floats = [key for key in own if key in state and state[key].is_floating_point()]
+    nan = [key for key in floats if not torch.isfinite(state[key]).all()]
     cure = "give the files of this model, all from one release"
     problems = [
         Problem(f"{len(bad)} {what}: {phrases.few(bad)}", expected, cure)
@@ -181,6 +184,7 @@ def load_into(
             (missing, "weights missing", "every weight of the network"),
             (left, "weights that the network does not have", "the weights of this network only"),
             (shapes, "weights of another shape", "shapes as the config says"),
+            (nan, "weights with NaN or infinite entries", "finite numbers"),
         )
         if bad
     ]
@@ -211,7 +215,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise StoreError(Problem(f"text that is not JSON ({error})", "JSON", _CURE), subject=path.name) from error
+        raise StoreError(Problem(f"text that is not JSON ({error})", "JSON", _AGAIN), subject=path.name) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -220,10 +224,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StoreError(Problem("text that is not YAML", "YAML", _CURE), subject=path.name) from error
+        raise StoreError(Problem("text that is not YAML", "YAML", _AGAIN), subject=path.name) from error
     if not isinstance(tree, dict):
-        raise StoreError(Problem(f"a {type(tree).__name__}", "a mapping", _CURE), subject=path.name)
+        raise StoreError(Problem(f"a {type(tree).__name__}", "a mapping", _AGAIN), subject=path.name)
     return tree
+
+
+def _instead(path: Path) -> str:
+    """Say what was downloaded in place of weights, where that can be told."""
+    with path.open("rb") as file:
+        start = file.read(256).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer: the name of the weights, not the weights"
+    return "a web page" if start.startswith((b"<!doctype html", b"<html")) else ""
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -231,7 +244,8 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as parts:
             return {name: parts.get_tensor(name) for name in parts.keys()}  # noqa: SIM118  not a mapping
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        problem = Problem(f"a file that safetensors cannot read ({error})", "a safetensors file", _CURE)
+        found = _instead(path) or f"a file that safetensors cannot read ({error})"
+        problem = Problem(found, "a safetensors file", _CURE)
         raise StoreError(problem, subject=path.name) from error
 
 

@@ -141,6 +141,12 @@ def test_a_genome_is_read_where_its_counts_are() -> None:
         map_genes(genes, vocabulary, ids="ensembl", sums=sums[::-1] + np.array([10.0, 0, 0, 0]))
 
 
+def test_genes_that_are_only_numbered_are_known_by_their_columns() -> None:
+    numbered = var("0", "1", feature_id=[TBXT, "ENSG00000000003"], feature_name=["TBXT", "TSPAN6"])
+    assert map_genes(numbered, (TBXT, "ENSG00000000003"), ids="ensembl").target_of.tolist() == [0, 1]
+    assert map_genes(numbered, ("TSPAN6", "TBXT"), ids="symbol").target_of.tolist() == [1, 0]
+
+
 def test_targets_stand_once() -> None:
     with pytest.raises(SchemaError, match="1 double genes of the model"):
         map_genes(var(TBXT), (TBXT, TBXT), ids="ensembl")

@@ -149,3 +149,22 @@ def test_yaml_that_is_no_mapping_is_named(tmp_path, text, found):
     (tmp_path / "a.yml").write_text(text)
     with pytest.raises(StoreError, match=found):
         checkpoint.read_yaml(tmp_path / "a.yml")
+
+
+def test_weights_that_are_not_finite_are_named():
+    with pytest.raises(StoreError, match="1 weights with NaN or infinite entries: weight"):
+        checkpoint.load_into(nn.Linear(3, 2), {"weight": torch.full((2, 3), torch.nan), "bias": torch.ones(2)})
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "m.pt"])
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer"),
+        ("<!DOCTYPE html>", "a web page"),
+    ],
+)
+def test_what_was_downloaded_in_place_of_weights_is_said(tmp_path, name, text, found):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(StoreError, match=f"found {found}"):
+        checkpoint.read_weights(tmp_path / name)
