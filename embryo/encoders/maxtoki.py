@@ -50,6 +50,7 @@ class MaxToki(Ranked):
         ConfigError
             If the layer or pooling does not exist.
         """
+        options.require_no_variant(cls.name)
         config = architecture.read_config(folder, "llama")
         vocabulary = Vocabulary.find(folder, config.vocab_size)
         for entry in cls.frame:

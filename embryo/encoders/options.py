@@ -65,6 +65,11 @@ class Options:
             raise ConfigError(problem, subject="embed") from error
         return self
 
+    def require_no_variant(self, name: str) -> None:
+        """Raise `ConfigError` where a variant is asked of a model that has none."""
+        if self.variant is not None:
+            raise ConfigError(Problem(f"variant {self.variant!r}", "none", f"leave it out: {name} has one form"))
+
     @property
     def precise(self) -> str:
         """Precision that matrices are multiplied in, with ``auto`` resolved."""

@@ -57,6 +57,7 @@ class ScGPT(Valued):
     @classmethod
     def read(cls, folder: Path, options: Options) -> "ScGPT":
         """Read ``best_model.pt``, ``args.json`` and ``vocab.json``."""
+        options.require_no_variant(cls.name)
         args = checkpoint.read_json(checkpoint.find(folder, ARGS))
         known = settings(args, ARGS, needed=_NEEDED, default=_DEFAULT)
         _require_plain(args)

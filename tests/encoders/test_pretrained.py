@@ -241,6 +241,12 @@ def test_an_unknown_pooling_or_layer_is_refused(encoder, tiny_folder):
         encoders.open_dir(encoder.name, folder, Options(layer=99))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_variant_that_a_model_has_not_is_refused(name, tiny_folder):
+    with pytest.raises(EmbryoError):
+        encoders.open_dir(name, tiny_folder(name), Options(variant="nonsense"))
+
+
 class Payload:
     """What a malicious checkpoint holds."""
 
