@@ -7,7 +7,7 @@ Each row is one published size on the same cells: 2,000 genes found in each, or 
 yardstick is the rate at which this machine multiplies large square matrices in the same precision, the best that was
 measured in this run, beside every row; `of it` is the share of that rate that the forward pass reaches (floating-point
 operations counted by `torch.utils.flop_counter`). Tokenising is timed apart. Times are the best of `--repeats`: the
-machine is shared. C2S reads sentences of 200 genes, here one token each; a published tokenizer spells a gene in several.
+machine is shared. C2S reads sentences of 200 genes, here one token each; a published tokenizer takes several.
 """
 
 import argparse
