@@ -143,11 +143,10 @@ class CellFM(Pretrained):
 
     def forward(self, batch: TokenBatch) -> Encoded:
         """Return position 0 (``cls``) or the mean over genes (``mean``) at the chosen layer, the last by default."""
-        assert batch.values is not None  # noqa: S101  `tokenize` gives them
         counted = self.options.variant == "published"
         hidden = self.network(
             batch.ids,
-            batch.values,
+            batch.levels,
             batch.keep,
             n_layers=self.layer,
             padding=LONGEST + SPECIAL_TOKENS - batch.keep.sum(dim=1).float() if counted else None,

@@ -210,10 +210,9 @@ class GREmLN(Pretrained):
 
     def forward(self, batch: TokenBatch) -> Encoded:
         """Return embeddings of cells and of their genes."""
-        assert batch.values is not None  # noqa: S101  tokenize gives them
         links = torch.zeros((2, 0), dtype=torch.int64) if self.links is None else self.links
         graph = TokenGraph.within(batch.columns, links.to(batch.ids.device), len(self.targets), loops=True)
-        hidden = self.network(batch.ids, batch.values.long(), graph, batch.keep, self.layer)
+        hidden = self.network(batch.ids, batch.levels.long(), graph, batch.keep, self.layer)
         if self.pooling == "cls":
             cell = hidden[:, 0]
         else:

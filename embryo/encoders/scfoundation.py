@@ -214,10 +214,7 @@ class ScFoundation(Pretrained):
 
     def forward(self, batch: TokenBatch) -> Encoded:
         """Return embeddings of cells and of their genes."""
-        if batch.values is None:
-            msg = "a batch without values"
-            raise ValueError(msg)
-        hidden = self.network(batch.ids, batch.values, batch.keep, self.layer)
+        hidden = self.network(batch.ids, batch.levels, batch.keep, self.layer)
         if self.pooling == "max":
             cell = _masked_max(hidden, batch.keep)
         else:

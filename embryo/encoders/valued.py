@@ -112,10 +112,8 @@ class Valued(Pretrained):
 
     def forward(self, batch: TokenBatch) -> Encoded:
         """Return hidden states, and cells of length 1: what ``<cls>`` became, or the mean of the genes."""
-        if batch.values is None:
-            raise StoreError(Problem("tokens without values", "tokens of this encoder", "tokenize with it"))
         hidden = self.network(
-            batch.ids, batch.values, batch.keep, layer=self.layer, drugs=batch.extra.get("drug")
+            batch.ids, batch.levels, batch.keep, layer=self.layer, drugs=batch.extra.get("drug")
         ).float()
         genes = batch.keep & (batch.columns != SPECIAL)
         cell = hidden[:, 0] if self.pooling == "cls" else masked_mean(hidden, genes)

@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Int, UInt64
 from scipy import sparse
 from torch import Tensor
 
+from embryo.core.errors import Problem, StoreError
+
 SPECIAL = -1  # column of a token that is no gene
 
 
@@ -122,6 +124,13 @@ class TokenBatch:
     keep: Bool[Tensor, "cells length"]
     values: Float[Tensor, "cells length"] | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def levels(self) -> Float[Tensor, "cells length"]:
+        """Values of a batch for a model that needs them; `StoreError` where its tokens have none."""
+        if self.values is None:
+            raise StoreError(Problem("tokens without values", "tokens of this encoder", "tokenize with it"))
+        return self.values
 
     def to(self, device: str) -> "TokenBatch":
         """Return the batch on a device."""
