@@ -36,7 +36,7 @@ OWNERS = {
     "imageio": {"render"},
     "matplotlib": {"render"},
     "torchdiffeq": {"simulate"},
-    "ot": {"couple"},
+    "ot": {"couple", "measure"},
     "squidpy": {"measure", "reconstruct"},
     "spatialdata": {"read"},
     "pooch": {"datasets"},
