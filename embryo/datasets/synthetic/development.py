@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from embryo.core import pedigree
 from embryo.core.edit import Edit
-from embryo.datasets.synthetic import interventions, lineage
+from embryo.core.luck import KeyedRandom, Purpose
+from embryo.datasets.synthetic import interventions
 from embryo.datasets.synthetic.circuit import INDEX, PANEL
 from embryo.datasets.synthetic.ligand import signal
 from embryo.datasets.synthetic.mechanics import (
@@ -19,7 +21,6 @@ from embryo.datasets.synthetic.mechanics import (
     single_velocity,
 )
 from embryo.datasets.synthetic.params import DEFAULT, Growth, Params, steps
-from embryo.datasets.synthetic.randomness import KeyedRandom, Purpose
 
 _PACKING_STEPS = 40
 
@@ -41,7 +42,7 @@ class Snapshot:
     dg, dx
         Deterministic velocity of g per hour and of x in µm/h, without noise.
     cell, parent, clone
-        Cell number, mother (-1 for founders) and founder, as in `lineage`.
+        Cell number, mother (-1 for founders) and founder, as in `embryo.core.pedigree`.
     mutant
         Whether the cell carries any edit.
     """
@@ -192,14 +193,14 @@ class _Run:
         a, p, v = np.exp(params.maternal.dose_sd * rng.normal(size=3)).tolist()
         x = _packed_ellipsoid(params, rng)
         g = np.abs(rng.normal(0, 0.02, (params.n_cells, len(PANEL))))
-        cell = lineage.founders(params.n_cells)
+        cell = pedigree.founders(params.n_cells)
         founders = _Tissue(cell, g, x, x, np.zeros(params.n_cells))
         random = KeyedRandom(seed)
         lots = random.uniform(Purpose.MOSAIC, 0, cell, 1)[:, 0]
         return cls(params, random, edits, (a, p, v), founders, interventions.carriers(edits, lots))
 
     def carried(self, tissue: _Tissue) -> Bool[np.ndarray, "edits cells"]:
-        carried: np.ndarray = self.carried_by_clone[:, lineage.clone(tissue.cell)]
+        carried: np.ndarray = self.carried_by_clone[:, pedigree.clone(tissue.cell)]
         return carried
 
     def start(self) -> _Tissue:
@@ -239,8 +240,8 @@ class _Run:
             dg=rates.production - self.params.circuit.decay_per_h * tissue.g,
             dx=rates.dx,
             cell=cell,
-            parent=lineage.parent(cell),
-            clone=lineage.clone(cell),
+            parent=pedigree.parent(cell),
+            clone=pedigree.clone(cell),
             mutant=np.asarray(self.carried(tissue).any(axis=0)),
         )
 
@@ -279,7 +280,7 @@ class _Run:
 
     def _divide(self, tissue: _Tissue, growth: Growth) -> _Tissue:
         due = -np.log(self.random.uniform(Purpose.CYCLE, 0, tissue.cell, 1)[:, 0])
-        divides = (tissue.hazard > due) & lineage.divisible(tissue.cell)
+        divides = (tissue.hazard > due) & pedigree.divisible(tissue.cell)
         if not divides.any() or len(tissue.cell) + divides.sum() > growth.max_cells:
             return tissue
         mother = replace(tissue, hazard=tissue.hazard - due).chosen(divides)
@@ -287,7 +288,7 @@ class _Run:
         axis *= 0.5 * growth.offset_um / np.linalg.norm(axis, axis=1, keepdims=True)
         born = [
             self._daughter(mother, growth, cell, shift)
-            for cell, shift in zip(lineage.daughters(mother.cell), (axis, -axis), strict=True)
+            for cell, shift in zip(pedigree.daughters(mother.cell), (axis, -axis), strict=True)
         ]
         return tissue.chosen(~divides).beside(born[0]).beside(born[1])
 

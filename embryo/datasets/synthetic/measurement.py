@@ -23,10 +23,9 @@ from jaxtyping import Float, Int
 from scipy import sparse
 from scipy.spatial.transform import Rotation
 
-from embryo.core import schema
+from embryo.core import pedigree, schema
 from embryo.core.errors import ConfigError, Problem
 from embryo.core.frame import BODY, RAW, Rigid
-from embryo.datasets.synthetic import lineage
 from embryo.datasets.synthetic.circuit import FATES, PANEL, fate_codes
 from embryo.datasets.synthetic.development import Embryo, Snapshot
 
@@ -283,7 +282,7 @@ class _View:
     def _obs(self, snapshot: Snapshot, rows: Int[np.ndarray, " cells"], label: str) -> pd.DataFrame:
         when = f"{snapshot.t_h:.6g}h"
         if self.measurement.tracks:
-            cell, parent = lineage.names(snapshot.cell[rows]), lineage.names(snapshot.parent[rows])
+            cell, parent = pedigree.names(snapshot.cell[rows]), pedigree.names(snapshot.parent[rows])
         else:
             cell = np.array([f"{when}-{i:05d}" for i in range(len(rows))], dtype=object)
             parent = np.full(len(rows), "", dtype=object)

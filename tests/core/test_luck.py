@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from embryo.datasets.synthetic.lineage import founders
-from embryo.datasets.synthetic.randomness import KeyedRandom, Purpose
+from embryo.core.luck import KeyedRandom, Purpose
+from embryo.core.pedigree import founders
 
 CELLS = founders(4000)
 

@@ -1,4 +1,4 @@
-"""Random numbers that belong to a cell and a moment, so that wild type and edited embryo share them.
+"""Luck: random numbers that belong to a cell and a moment, so that wild type and edited embryo share them.
 
 A stream of random numbers shifts for every later cell as soon as one more cell divides. Here each number is a function
 of (seed, purpose, step, cell, column) instead: a cell that exists in both embryos meets the same luck in both, and what
@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     AXIS = 4
     PARTITION = 5
     MOSAIC = 6
+    FATE = 7
 
 
 def _mixed(word: np.ndarray) -> np.ndarray:

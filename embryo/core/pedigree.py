@@ -1,12 +1,14 @@
-"""Cell numbers that carry their own pedigree.
+"""Pedigree: cell numbers that carry their own.
 
 A cell's number is ``clone * 2**40 + place``, where `place` counts the founder's family tree as a binary heap: the
 founder is 1, the daughters of p are 2p and 2p + 1. Mother, founder and generation follow from the number alone, and a
 cell has the same number in the wild-type and in the edited embryo. Founders of different seeds have nothing in common.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
 _SHIFT = 40
 _PLACE = (1 << _SHIFT) - 1
@@ -40,10 +42,21 @@ def divisible(cell: Int[np.ndarray, " cells"]) -> Bool[np.ndarray, " cells"]:
     return (cell & _PLACE) <= (_PLACE >> 1)
 
 
-def names(cell: Int[np.ndarray, " cells"]) -> np.ndarray:
-    """Return readable names: founder 12 is ``c0012``, its daughters ``c0012a`` and ``c0012b``; "" for -1."""
-    return np.array([_name(int(number)) for number in cell], dtype=object)
+def names(cell: Int[np.ndarray, " cells"], founders: Sequence[str] | None = None) -> Shaped[np.ndarray, " cells"]:
+    """Return readable names: founder 12 is ``c0012``, its daughters ``c0012a`` and ``c0012b``; "" for -1.
+
+    Parameters
+    ----------
+    cell
+        Numbers.
+    founders
+        The founders' own names, in place of ``c0000, c0001, ...``.
+    """
+    return np.array([_name(int(number), founders) for number in cell], dtype=object)
 
 
-def _name(number: int) -> str:
-    return "" if number < 0 else f"c{number >> _SHIFT:04d}" + bin(number & _PLACE)[3:].translate(_LETTERS)
+def _name(number: int, founders: Sequence[str] | None) -> str:
+    if number < 0:
+        return ""
+    founder = f"c{number >> _SHIFT:04d}" if founders is None else founders[number >> _SHIFT]
+    return founder + bin(number & _PLACE)[3:].translate(_LETTERS)
