@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from anndata import AnnData
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from embryo.core import field as laws
 from embryo.core import schema
 from embryo.core.edit import Edit, Operation
 from embryo.core.errors import EditError, Problem
@@ -76,6 +77,20 @@ class EditedField:
     def breaks_h(self) -> tuple[float, ...]:
         """Times at which an edit switches on or off, hours."""
         return tuple(t for e in self.edits for t in (e.t_on_h, e.t_off_h) if np.isfinite(t))
+
+    @property
+    def alone(self) -> bool:
+        """Whether the wild type's law reads each particle by itself."""
+        return laws.alone(self.base)
+
+    def rows(self, index: Int[Tensor, " chosen"] | slice) -> "EditedField":
+        """Return the law for chosen particles: each carries its own edits with it, daughters those of their mother."""
+        return replace(self, base=laws.rows(self.base, index), masks=self.masks[:, index])
+
+    def to(self, device: torch.device | str) -> "EditedField":
+        """Return the law on a device."""
+        context = replace(self.context, response=self.context.response.to(device))
+        return replace(self, base=laws.to(self.base, device), masks=self.masks.to(device), context=context)
 
     def __call__(self, t: Float[Tensor, ""], state: State) -> Velocity:
         v = self.base(t, state)

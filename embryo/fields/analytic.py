@@ -1,6 +1,7 @@
 """Fields whose roll-outs are known in closed form: the yardsticks of every solver and of every measurement."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,8 @@ def _only_space(state: State, dx: Float[Tensor, "cells space"], growth: float = 
 @dataclass(frozen=True)
 class Still:
     """Nothing changes: the floor "no change"."""
+
+    alone: ClassVar[bool] = True
 
     def __call__(self, t: Float[Tensor, ""], state: State) -> Velocity:
         return _only_space(state, torch.zeros_like(state.x))
@@ -35,6 +38,8 @@ class Rotation:
 
     omega_per_h: tuple[float, float, float] = (0.0, 0.0, 1.0)
     centre_um: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    alone: ClassVar[bool] = True
 
     def __call__(self, t: Float[Tensor, ""], state: State) -> Velocity:
         r = state.x - state.x.new_tensor(self.centre_um)
@@ -57,6 +62,8 @@ class Expansion:
     rate_per_h: float = 0.1
     centre_um: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
+    alone: ClassVar[bool] = True
+
     def __call__(self, t: Float[Tensor, ""], state: State) -> Velocity:
         r = state.x - state.x.new_tensor(self.centre_um)
         return _only_space(state, self.rate_per_h * r, growth=self.rate_per_h * state.x.shape[1])
@@ -74,6 +81,8 @@ class Linear:
 
     A_per_h: Float[Tensor, "dims dims"]
     B_per_h: Float[Tensor, "space space"]
+
+    alone: ClassVar[bool] = True
 
     def __call__(self, t: Float[Tensor, ""], state: State) -> Velocity:
         still = _only_space(state, state.x @ self.B_per_h.T)

@@ -49,6 +49,8 @@ class FlowNetwork(nn.Module):
         Size of the trunk and number of Fourier pairs.
     """
 
+    alone = True
+
     def __init__(
         self,
         *,
