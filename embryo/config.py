@@ -196,6 +196,29 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
     return parse(tree, subject=subject)
 
 
+def source(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
+    """Return the config that `path` holds, or one that reads the cells of the file or folder `path` with the defaults.
+
+    Cells given as they are come without a split and without an edit: all of them are fitted on.
+
+    Raises
+    ------
+    ConfigError
+        As `load`.
+    """
+    if path is None or path.suffix in (".yaml", ".yml"):
+        return load(path, overrides)
+    tree: dict[str, Any] = {
+        "name": path.stem,
+        "read": {"dataset": None, "path": str(path)},
+        "split": {"hold_out": 0},
+        "perturb": {"edits": []},
+    }
+    for text in overrides:
+        _override(tree, text)
+    return parse(tree, subject=path.name)
+
+
 def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
     """Check a nested dict and return the config; see `load`."""
     config = section(Config, tree, subject=subject)

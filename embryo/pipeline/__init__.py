@@ -22,11 +22,17 @@ from embryo.pipeline.rollouts import Tick
 __all__ = ["RunFolder", "run", "show", "tables"]
 
 Work = tuple[list[str], str]
+Stage = tuple[str, Any, Callable[[], Work]]
 _GENES, _CELLS = "genes.h5ad", "cells.h5ad"
 
 
 def run(
-    config: Config, out: Path, *, tick: Tick | None = None, said: Callable[[str, str], None] | None = None
+    config: Config,
+    out: Path,
+    *,
+    until: str | None = None,
+    tick: Tick | None = None,
+    said: Callable[[str, str], None] | None = None,
 ) -> RunFolder:
     """Run everything that is not yet done, and leave a run folder.
 
@@ -36,6 +42,8 @@ def run(
         What to run.
     out
         The run folder; new, or one of an earlier run.
+    until
+        Last stage to run, such as ``couple``; all by default. A later call goes on from there.
     tick
         Called with (what, done, of) while a long stage works.
     said
@@ -56,12 +64,18 @@ def run(
     stages = job.stages()
     job.run.forget_others([stage for stage, _, _ in stages])
     job.run.sign()
-    for stage, depends_on, work in stages:
+    for stage, depends_on, work in _first(stages, until):
         before = fingerprint(before, stage, depends_on)
         job.run.do(stage, before, work)
         if said is not None:
             said(stage, job.run.stages[stage]["summary"])
     return job.run
+
+
+def _first(stages: Sequence[Stage], until: str | None) -> Sequence[Stage]:
+    """Return the stages up to the last one of a kind (every seed of a fit)."""
+    kinds = [name.partition(" ")[0] for name, _, _ in stages]
+    return stages if until is None else stages[: len(kinds) - kinds[::-1].index(until)]
 
 
 def show(path: Path) -> str:
@@ -107,7 +121,7 @@ class _Job:
     def pairs(self) -> fit.Pairs:
         return fit.pairs(self.cells, rollouts.couplings(self.run))
 
-    def stages(self) -> list[tuple[str, Any, Callable[[], Work]]]:
+    def stages(self) -> list[Stage]:
         """Return (name, config that it depends on, work) in order; each also depends on all before it."""
         c, run = self.run.config, self.run
         edits = run.config.perturb.model_dump(mode="json")

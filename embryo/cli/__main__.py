@@ -1,0 +1,5 @@
+"""`python -m embryo.cli`."""
+
+from embryo.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""`embryo evaluate`: evaluations, always beside their floors."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embryo.cli.console import Quiet, progress, resumable, say
+
+judge = typer.Typer(help="Evaluations, always beside their floors.", no_args_is_help=True)
+
+
+@judge.command("embedding")
+def evaluate_embedding(
+    config: Annotated[Path, typer.Argument(help="YAML such as configs/evaluate/embedding-tal1.yaml.")],
+    folder: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; runs/NAME by default.")] = None,
+    *,
+    quiet: Quiet = False,
+) -> None:
+    """Judge embeddings beside HVG, PCA, random weights and the noise of counting; an interrupted job goes on."""
+    from embryo.pipeline import embeddings  # noqa: PLC0415
+
+    resolved = embeddings.load(config)
+    with resumable(), progress(quiet=quiet) as (tick, said):
+        page = embeddings.run(resolved, folder or Path("runs") / resolved.name, tick=tick, said=said)
+    say(str(page))
+
+
+@judge.command("clock")
+def evaluate_clock(
+    config: Annotated[Path, typer.Argument(help="YAML: read, weights, val, test, training.")],
+    folder: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; runs/NAME by default.")] = None,
+    *,
+    quiet: Quiet = False,
+) -> None:
+    """Teach MaxToki to tell time on your series, and judge it on whole stages that it never saw."""
+    from embryo.pipeline import clock  # noqa: PLC0415
+
+    resolved = clock.load(config)
+    with resumable(), progress(quiet=quiet) as (tick, _):
+        page = clock.run(resolved, folder or Path("runs") / resolved.name, tick=tick)
+    say(page.read_text(encoding="utf-8"))
+
+
+@judge.command("page")
+def evaluate_page(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Finished evaluations of embeddings.")],
+    target: Annotated[Path, typer.Option("--out", "-o", help="Markdown page to write.")],
+) -> None:
+    """Write finished evaluations, with the commit they were made at, as one page."""
+    from embryo.core import store  # noqa: PLC0415
+    from embryo.pipeline import embeddings  # noqa: PLC0415
+
+    text = embeddings.page(folders)
+    with store.atomic(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+    say(str(target))

@@ -1,0 +1,69 @@
+"""New cells prepared with what a run has fitted: its encoder, its panel, its body frame."""
+
+from pathlib import Path
+
+import numpy as np
+from anndata import AnnData
+
+from embryo import embed, encoders, read
+from embryo.core import schema
+from embryo.core.errors import Problem, SchemaError, StoreError
+from embryo.pipeline import frames
+from embryo.pipeline.folder import RunFolder
+
+
+def cells(run: RunFolder, adata: AnnData, file: Path) -> AnnData:
+    """Read new cells and put them where the fields of a run expect them.
+
+    Parameters
+    ----------
+    run
+        A run whose fields are fitted.
+    adata
+        Cells of the run, in its body frame.
+    file
+        The new cells: one time, of any number of embryos, with the genes that the run's encoder and panel need.
+
+    Returns
+    -------
+    AnnData
+        With ``X_embed``, ``X_panel`` and, where the run has space, ``spatial_aligned``.
+
+    Raises
+    ------
+    StoreError
+        If the run has no fitted field yet.
+    SchemaError
+        If the cells are of several times, or lack genes or positions that the run has.
+    """
+    if not any(stage.startswith("fit") for stage in run.stages):
+        found, cure = f"a run without a fitted field ({', '.join(run.stages)})", f"embryo fit ... --out {run.path.name}"
+        raise StoreError(Problem(found, "a field to roll out", cure), subject="run folder")
+    r = run.config.read
+    keys = read.Keys.of({**r.keys, "time_unit": r.time_unit, "space_unit": r.space_unit})
+    new = read.auto(file, keys, needs=schema.SNAPSHOT)
+    _require_like(adata, new, file)
+    if schema.EMBRYO not in new.obs:
+        new.obs[schema.EMBRYO] = file.stem
+    if run.config.embed.encoder == "precomputed":
+        embed.latent(new, run.config.embed.slot)
+    else:
+        embed.cells(new, encoders.load(run.path / "encoder.safetensors"))
+    embed.panel(new, [str(g) for g in schema.meta(adata)["panel"]])
+    if schema.SPATIAL in adata.obsm:
+        frames.lay_on(adata, new)
+    return new
+
+
+def _require_like(adata: AnnData, new: AnnData, file: Path) -> None:
+    problems = []
+    times = np.unique(new.obs[schema.TIME].to_numpy(float))
+    if len(times) != 1:
+        found = f"{len(times)} times ({', '.join(f'{t:g}' for t in times[:6])} h)"
+        problems.append(Problem(found, "one time to start from", "keep the cells of one time"))
+    dims = [part.obsm[schema.SPATIAL].shape[1] if schema.SPATIAL in part.obsm else 0 for part in (adata, new)]
+    if dims[0] != dims[1]:
+        found = f"positions of {dims[1]} dimensions"
+        problems.append(Problem(found, f"{dims[0]}, as in the run", "give cells of the same kind"))
+    if problems:
+        raise SchemaError(*problems, subject=file.name)
