@@ -9,19 +9,34 @@ from embryo.core import store
 from embryo.core.errors import Problem, StoreError
 from embryo.fields.analytic import Expansion, Linear, Rotation, Still
 from embryo.fields.flow import FlowNetwork, Scales
+from embryo.fields.spatial import Body, SpatialNetwork
 
-__all__ = ["Expansion", "FlowNetwork", "Linear", "Rotation", "Scales", "Still", "load", "save"]
+__all__ = [
+    "Body",
+    "Expansion",
+    "FlowNetwork",
+    "Learned",
+    "Linear",
+    "Rotation",
+    "Scales",
+    "SpatialNetwork",
+    "Still",
+    "load",
+    "save",
+]
 
-_KINDS: dict[str, type[FlowNetwork]] = {"flow": FlowNetwork}
+Learned = FlowNetwork | SpatialNetwork
+
+_KINDS: dict[str, type[Learned]] = {"flow": FlowNetwork, "spatial": SpatialNetwork}
 
 
-def save(field: FlowNetwork, path: Path, **meta: Any) -> None:
+def save(field: Learned, path: Path, **meta: Any) -> None:
     """Write a learned field to `path` (safetensors): its kind, shape, numbers and `meta`."""
     (kind,) = (k for k, cls in _KINDS.items() if type(field) is cls)
     store.write_tensors(path, field.state_dict(), {"kind": kind, "shape": field.shape(), **meta})
 
 
-def load(path: Path) -> tuple[FlowNetwork, dict[str, Any]]:
+def load(path: Path) -> tuple[Learned, dict[str, Any]]:
     """Read a field written by `save`, with its meta.
 
     Raises
