@@ -1,6 +1,6 @@
 """What the page of an evaluation of embeddings says: verdict first, floors in every table, random called random."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import pandas as pd
 
 from embryo import render
 from embryo.core.table import LEVEL
+from embryo.pipeline import grids
 
 HEAD = """# Embeddings, judged sceptically
 
@@ -116,9 +117,18 @@ def markdown(name: str, found: Sequence[Found], made: Mapping[str, Any]) -> str:
         lines += ["", f"### {one.name}", "", f"{cells:,} cells, {genes:,} genes, {organism}; digest {one.digest}."]
         lines += ["", *(f"- {note}" for note in one.notes), "", "What was found:", ""]
         lines += [f"- {sentence}" for sentence in verdict(one)]
-        lines += ["", f"Scores, {one.table['split'].iloc[0]}:", "", _grid(scores(one))]
+        lines += ["", f"Scores, {one.table['split'].iloc[0]}:", "", grids.markdown(scores(one))]
         if one.models:
-            lines += ["", _GAINS, "", _grid(gains(one)), "", "Rows under test:", "", _grid(rows_under_test(one))]
+            lines += [
+                "",
+                _GAINS,
+                "",
+                grids.markdown(gains(one)),
+                "",
+                "Rows under test:",
+                "",
+                grids.markdown(rows_under_test(one)),
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -145,20 +155,12 @@ def scores(found: Found) -> pd.DataFrame:
     kept = found.table[found.table["role"] != "difference"]
     kept = kept.sort_values("role", key=lambda role: role.map(_ORDER.index), kind="stable")
     metrics = list(dict.fromkeys(_head(row) for _, row in found.table.iterrows()))
-    return _wide(kept, ["model", "role"], _score)[["model", "role", *metrics]]
+    return grids.wide(kept, ["model", "role"], _head, _score)[["model", "role", *metrics]]
 
 
 def gains(found: Found) -> pd.DataFrame:
     """Return differences x metrics: gain, interval and verdict."""
-    return _wide(found.table[found.table["role"] == "difference"], ["model"], _gain)
-
-
-def _wide(rows: pd.DataFrame, names: list[str], words: Callable[[pd.Series], str]) -> pd.DataFrame:
-    rows = rows.assign(text=[words(row) for _, row in rows.iterrows()], metric=[_head(r) for _, r in rows.iterrows()])
-    order = rows.drop_duplicates(names)[names].itertuples(index=False, name=None)
-    wide = rows.pivot_table(index=names, columns="metric", values="text", aggfunc="first", fill_value="")
-    keys = [key if len(names) > 1 else key[0] for key in order]
-    return wide.loc[keys, list(dict.fromkeys(rows["metric"]))].reset_index().rename_axis(columns=None)
+    return grids.wide(found.table[found.table["role"] == "difference"], ["model"], _head, _gain)
 
 
 def _head(row: pd.Series) -> str:
@@ -191,12 +193,3 @@ def rows_under_test(found: Found) -> pd.DataFrame:
         seen = {"trained on": str(p.get("corpus", "")), "leaks": str(p.get("leaks", ""))}
         rows.append({"model": model.name, "dims": model.dims, "weights": weights, **kind, "genes read": genes, **seen})
     return pd.DataFrame(rows)
-
-
-def _grid(table: pd.DataFrame) -> str:
-    rows = [list(table.columns), ["---"] * len(table.columns)]
-    rows += [
-        ["" if pd.isna(v) else f"{v:.3g}" if isinstance(v, float) else str(v).replace("|", "\\|") for v in r]
-        for r in table.itertuples(index=False, name=None)
-    ]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)

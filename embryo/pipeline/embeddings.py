@@ -14,12 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import yaml
 from anndata import AnnData
 from pydantic import Field
-from scipy import sparse
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from embryo import config as configs
@@ -32,7 +30,7 @@ from embryo.encoders.facts.leaks import Protected
 from embryo.pipeline import boards, candidates, chosen, embedding_page
 from embryo.pipeline.boards import Board
 from embryo.pipeline.candidates import Candidate
-from embryo.pipeline.folder import contents, fingerprint
+from embryo.pipeline.folder import cells_digest, contents, fingerprint
 from embryo.pipeline.rollouts import Tick
 
 _LEAST_SEEDS = 5
@@ -153,7 +151,7 @@ class _Job:
     def run(self) -> embedding_page.Found:
         """Read, embed and judge."""
         loaded = boards.load(self.board, self.config.seed)
-        digest = _digest(loaded.cells)
+        digest = cells_digest(loaded.cells)
         judged = self._embeddings(loaded.cells, digest)
         task = self.board.task(self.config.neighbours, self.config.pca, self.config.hvg)
         marks = [(e.name, [hashlib.sha256(z.tobytes()).hexdigest() for z in e.z]) for e in judged]
@@ -229,11 +227,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, EmbryoError):
         return "; ".join(f"{p.found} (expected {p.expected})" for p in error.problems)
     return str(error)
-
-
-def _digest(adata: AnnData) -> str:
-    """Return a digest of the cells that are judged: names, labels, expression."""
-    values = sparse.csr_array(adata.layers.get(schema.COUNTS, adata.X))
-    parts = [np.asarray(part).tobytes() for part in (values.data, values.indices, values.indptr)]
-    table = adata.obs.to_csv().encode() + "\n".join(map(str, adata.var_names)).encode()
-    return hashlib.sha256(b"".join([*parts, table])).hexdigest()[:16]

@@ -25,10 +25,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+
 import embryo
 from embryo import config as configs
 from embryo.config import Config
-from embryo.core import provenance, store
+from embryo.core import provenance, schema, store
 from embryo.core.errors import Problem, StoreError
 
 MANIFEST = "run.json"
@@ -158,6 +162,15 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def cells_digest(adata: AnnData) -> str:
+    """Return a digest of cells: names, labels, expression, and what else is known of each."""
+    values = sparse.csr_array(adata.layers.get(schema.COUNTS, adata.X))
+    parts = [np.asarray(part).tobytes() for part in (values.data, values.indices, values.indptr)]
+    parts += [np.asarray(adata.obsm[key]).tobytes() for key in sorted(adata.obsm)]
+    table = adata.obs.to_csv().encode() + "\n".join(map(str, adata.var_names)).encode()
+    return hashlib.sha256(b"".join([*parts, table])).hexdigest()[:16]
 
 
 def fingerprint(*parts: Any) -> str:

@@ -8,7 +8,7 @@ from anndata import AnnData
 
 from embryo import datasets, render
 from embryo.core import schema, store
-from embryo.pipeline import cells
+from embryo.pipeline import cells, grids
 from embryo.pipeline.folder import RunFolder
 from embryo.pipeline.results import TABLES, label
 
@@ -130,22 +130,15 @@ def markdown(run: RunFolder) -> str:
     for name in ("positions", "populations", "edits"):
         path = run.path / f"tables/{name}.csv"
         if path.is_file():
-            lines += ["", f"### {TABLES[name]}", "", _NOTES[name], "", _grid(shown(name, store.read_table(path)))]
+            lines += [
+                "",
+                f"### {TABLES[name]}",
+                "",
+                _NOTES[name],
+                "",
+                grids.markdown(shown(name, store.read_table(path))),
+            ]
     return "\n".join(lines) + "\n"
-
-
-def _grid(table: pd.DataFrame) -> str:
-    rows = [list(table.columns), ["---"] * len(table.columns)]
-    rows += [
-        ["" if pd.isna(v) else f"{v:.3g}" if isinstance(v, float) else str(v) for v in r] for r in table.to_numpy()
-    ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if pd.isna(value) else f"{value:.3g}"
-    return str(value)
 
 
 def text(run: RunFolder) -> str:

@@ -1,0 +1,109 @@
+"""What the page of an evaluation of dynamics says: verdict first, then every model beside every floor."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from embryo import render
+from embryo.core.table import LEVEL
+from embryo.pipeline import grids
+
+HEAD = """# Dynamics, judged beside their floors
+
+Made by `embryo evaluate time CONFIG` for the configs of `configs/evaluate`, then `embryo evaluate page RUN ...`.
+"""
+_HOW = (
+    "Everything that is fitted (reduction, units unless the config gives them, frame, couplings, laws, mixture) sees "
+    "the training stages only; what is chosen is chosen by leaving out one training stage at a time. Floors cost "
+    "nothing to know; the ceiling is one half of the truth against the other, at half the number of cells. Value and, "
+    f"in brackets, its {LEVEL:.0%} interval over seeds and draws of the truth (of its embryos, where a stage has "
+    "several). The gate is the unbiased energy distance: 0 is perfect, single values may fall below. Wasserstein "
+    "distances between samples do not fall to 0 and reward smoothing; they stand here for comparison with published "
+    "numbers."
+)
+_ORDER = ["ours", "floor", "random", "repeat", "ceiling"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found on one board.
+
+    Parameters
+    ----------
+    name, facts, digest
+        Of the board; one line about its cells; digest of the cells.
+    table
+        Tidy rows of all splits.
+    sentences
+        By split: how our model stands against the best floor.
+    notes
+        What a reader must know of these cells.
+    chosen
+        By split: what the inner hold-out chose.
+    """
+
+    name: str
+    facts: str
+    digest: str
+    table: pd.DataFrame
+    sentences: Mapping[str, Sequence[str]]
+    notes: Sequence[str]
+    chosen: Mapping[str, Sequence[str]]
+
+    @property
+    def summary(self) -> str:
+        """Return one line about the board."""
+        said = [s for part in self.sentences.values() for s in part]
+        better = sum("better than" in s and "not better than" not in s for s in said)
+        return f"{self.facts}; better than the best floor on {better} of {len(said)} comparisons"
+
+
+def markdown(name: str, found: Sequence[Found], made: Mapping[str, Any]) -> str:
+    """Return the page of one evaluation."""
+    lines = [f"## {name}", "", f"Commit {made['commit']}, {str(made['made'])[:10]}, seed {made['seed']}.", "", _HOW]
+    for one in found:
+        lines += ["", f"### {one.name}", "", f"{one.facts}; digest {one.digest}.", ""]
+        lines += [f"- {note}" for note in one.notes]
+        for split in dict.fromkeys(one.table["split"]):
+            lines += ["", f"**{split}**", ""]
+            lines += [f"- {s}" for s in (*one.sentences.get(split, ()), *one.chosen.get(split, ()))]
+            lines += ["", grids.markdown(scores(one, split))]
+    return "\n".join(lines) + "\n"
+
+
+def html(name: str, found: Sequence[Found], made: Mapping[str, Any], path: Path) -> None:
+    """Write the page of one evaluation as one HTML file."""
+    tables = [
+        render.Table(f"{one.name}: {split}", scores(one, split), " ".join(one.chosen.get(split, ())))
+        for one in found
+        for split in dict.fromkeys(one.table["split"])
+    ]
+    content = render.Report(
+        title=f"Dynamics: {name}",
+        verdict=[f"{one.name}, {split}: {s}" for one in found for split, said in one.sentences.items() for s in said],
+        tables=tables,
+        cards=[render.Card(one.name, "\n\n".join([one.summary, *one.notes])) for one in found],
+        notes=[_HOW],
+        provenance=dict(made),
+    )
+    render.report(content, path)
+
+
+def scores(found: Found, split: str) -> pd.DataFrame:
+    """Return models x metrics of one split: value and interval."""
+    kept = found.table[(found.table["split"] == split) & (found.table["role"] != "difference")]
+    kept = kept.sort_values("role", key=lambda role: role.map(_ORDER.index), kind="stable")
+    return grids.wide(kept, ["model", "role"], _head, _score)
+
+
+def _head(row: pd.Series) -> str:
+    return str(row["metric"]) if row["unit"] == "1" else f"{row['metric']} ({row['unit']})"
+
+
+def _score(row: pd.Series) -> str:
+    if pd.isna(row["value"]):
+        return ""
+    return f"{row['value']:.3g}" + ("" if pd.isna(row["low"]) else f" [{row['low']:.3g}, {row['high']:.3g}]")
