@@ -1,5 +1,6 @@
 """simulate: Field + State -> Trajectory, the embryo rolled forward (or back) in time."""
 
-from embryo.simulate.rollout import Method, forward
+from embryo.simulate.rollout import forward
+from embryo.simulate.steps import Method
 
 __all__ = ["Method", "forward"]

@@ -1,29 +1,19 @@
-"""Field + State -> Trajectory: the embryo rolled forward (or back) in time on a fixed grid.
+"""Field + State -> Trajectory: the embryo rolled forward, or back, with its growth carried as mass."""
 
-The grid is fixed on purpose. An adaptive solver takes one step size for the whole batch, so a cell's path would depend
-on its batch-mates and an edited run would differ from its control by solver noise.
-"""
-
-import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from torchdiffeq import odeint
 
-from embryo.core.errors import DivergedError, EmbryoError, Problem
+from embryo.core import field as laws
 from embryo.core.field import Field
 from embryo.core.frame import Frame
 from embryo.core.state import State
 from embryo.core.trajectory import Trajectory
-
-Method = Literal["euler", "midpoint", "rk4"]
-Parts = tuple[Tensor, ...]
+from embryo.simulate.steps import BLOCK, Method, Steps, frames, require_times
 
 
-def forward(  # noqa: PLR0913  a roll-out needs all of these, six by name
+def forward(  # noqa: PLR0913  a roll-out needs all of these, all but three by name
     field: Field,
     start: State,
     times_h: Sequence[float],
@@ -35,13 +25,15 @@ def forward(  # noqa: PLR0913  a roll-out needs all of these, six by name
     cells: tuple[str, ...] | None = None,
     provenance: Mapping[str, Any] | None = None,
     on_step: Callable[[float], None] | None = None,
+    device: torch.device | str | None = None,
+    block: int = BLOCK,
 ) -> Trajectory:
-    """Roll `start` along `field` through `times_h`.
+    """Roll `start` along `field` through `times_h`; growth is carried as mass, the particles stay the same.
 
     Parameters
     ----------
     field
-        Law of motion; if it switches at certain times it names them in an attribute ``breaks_h``.
+        Law of motion; see `embryo.core.field.Field` for what it may say about itself.
     start
         State at ``times_h[0]``.
     times_h
@@ -54,11 +46,15 @@ def forward(  # noqa: PLR0913  a roll-out needs all of these, six by name
         Written into the trajectory.
     on_step
         Called with the time (h) at every evaluation of the field, for progress.
+    device
+        Where to compute: cpu, cuda, cuda:1, mps; where the start lies by default.
+    block
+        Particles integrated together, where the field reads each by itself.
 
     Returns
     -------
     Trajectory
-        Shape (times, cells, ...).
+        Shape (times, cells, ...), on the device of `start`.
 
     Raises
     ------
@@ -67,74 +63,22 @@ def forward(  # noqa: PLR0913  a roll-out needs all of these, six by name
     EmbryoError
         If `times_h` is not strictly monotone or the step is not positive.
     """
-    times = torch.as_tensor(list(times_h), dtype=start.x.dtype, device=start.x.device)
-    _check(times, step_h)
-
-    def rates(t: Tensor, parts: Parts) -> Parts:
-        if on_step is not None:
-            on_step(float(t))
-        return field(t, State(*parts)).parts()
-
-    with torch.no_grad():
-        # perturb: each step sees only its own side of a switch that lies on its edge
-        options = {"grid_constructor": _grid(step_h, getattr(field, "breaks_h", ())), "perturb": True}
-        kept = odeint(rates, start.parts(), times, method=method, options=options)
-    _require_finite(kept, times)
-    names = cells if cells is not None else tuple(str(i) for i in range(len(start)))
-    record = {"method": method, "step_h": step_h, **(provenance or {})}
+    steps = Steps(step_h, method, block, on_step)
+    require_times(times_h, steps)
+    where = start.x.device if device is None else torch.device(device)
+    law, begin = (field, start) if device is None else (laws.to(field, where), start.to(where))
+    times = torch.as_tensor(list(times_h), dtype=start.x.dtype, device=where)
+    kept = [part.new_empty((len(times), *part.shape)) for part in start.parts()]
+    for k, state in frames(law, begin, times, steps):
+        for whole, part in zip(kept, state.parts(), strict=True):
+            whole[k] = part
     z, g, x, log_mass = kept
-    return Trajectory(times, z, g, x, log_mass, panel, frame or Frame(), names, record)
-
-
-def _grid(
-    step_h: float, breaks_h: Sequence[float]
-) -> Callable[[Any, Any, Float[Tensor, " times"]], Float[Tensor, " grid"]]:
-    """Divide every interval between kept times and breaks into equal steps: none is interpolated or straddled."""
-
-    def grid(_func: Any, _y0: Any, t: Float[Tensor, " times"]) -> Float[Tensor, " grid"]:
-        inside = [b for b in breaks_h if min(t[0], t[-1]) < b < max(t[0], t[-1])]
-        stops = torch.cat([t, t.new_tensor(inside)]).unique()
-        stops = stops if t[0] < t[-1] else stops.flip(0)
-        pieces = [stops[:1]]
-        for a, b in itertools.pairwise(stops):
-            steps = max(1, int(torch.ceil((b - a).abs() / step_h - 1e-6)))
-            s = torch.arange(1, steps + 1, dtype=t.dtype, device=t.device) / steps
-            inner = a + s * (b - a)
-            inner[-1] = b
-            pieces.append(inner)
-        return torch.cat(pieces)
-
-    return grid
-
-
-def _check(times: Float[Tensor, " times"], step_h: float) -> None:
-    problems = []
-    d = times.diff()
-    if len(times) < 2 or not bool((d > 0).all() or (d < 0).all()):
-        problems.append(
-            Problem(
-                f"times {times.tolist()}",
-                "two or more times in strictly rising or falling order",
-                "sort them, no repeats",
-            )
-        )
-    if not step_h > 0:
-        problems.append(Problem(f"a step of {step_h} h", "a positive step", "set simulate.step_h above 0"))
-    if problems:
-        raise EmbryoError(*problems, subject="roll-out")
-
-
-def _require_finite(kept: Parts, times: Float[Tensor, " times"]) -> None:
-    good = torch.stack([part.reshape(*part.shape[:2], -1).isfinite().all(-1) for part in kept]).all(0)
-    if bool(good.all()):
-        return
-    k = int((~good).any(1).nonzero()[0])
-    bad = f"{int((~good[k]).sum())} of {good.shape[1]} cells with NaN or infinite state"
-    raise DivergedError(
-        Problem(
-            f"{bad} from t = {float(times[k]):.3g} h",
-            "finite numbers at every time",
-            "lower simulate.step_h, end earlier, or fit longer; far from the training times a learned field is free",
-        ),
-        subject="roll-out",
+    record = {"method": method, "step_h": step_h, **(provenance or {})}
+    return Trajectory(
+        times.to(start.x.device), z, g, x, log_mass, panel, frame or Frame(), cells or numbered(len(start)), record
     )
+
+
+def numbered(cells: int) -> tuple[str, ...]:
+    """Return the names of particles that have none."""
+    return tuple(str(i) for i in range(cells))

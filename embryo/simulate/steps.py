@@ -1,0 +1,182 @@
+"""Steps: how a state is carried from one time to another along a field.
+
+The grid is fixed on purpose. An adaptive solver takes one step size for the whole batch, so a cell's path would depend
+on its batch-mates and an edited run would differ from its control by solver noise.
+
+A field that reads each particle by itself is integrated in blocks of particles small enough for the processor's cache;
+one that reads neighbours is integrated in one piece.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchdiffeq import odeint
+
+from embryo.core import field as laws
+from embryo.core.errors import DivergedError, EmbryoError, Problem
+from embryo.core.field import Field
+from embryo.core.state import State
+
+Method = Literal["euler", "midpoint", "rk4"]
+Parts = tuple[Tensor, ...]
+
+BLOCK = 4096  # particles: see docs/speed-of-rollouts.md
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The numbers of an integration.
+
+    Parameters
+    ----------
+    step_h
+        Largest step; every interval is divided into equal steps not longer than this.
+    method
+        ``euler``, ``midpoint`` or ``rk4`` (3/8 rule): orders 1, 2, 4.
+    block
+        Particles integrated together where the field allows it.
+    on_step
+        Called with the time (h) at every evaluation of the field, for progress.
+
+    Raises
+    ------
+    EmbryoError
+        If the step is not positive.
+    """
+
+    step_h: float = 0.1
+    method: Method = "rk4"
+    block: int = BLOCK
+    on_step: Callable[[float], None] | None = None
+
+
+def advance(field: Field, state: State, span: Float[Tensor, "2"], steps: Steps) -> State:
+    """Carry a state along a field from ``span[0]`` to ``span[1]`` (h), forwards or backwards in time.
+
+    Returns
+    -------
+    State
+        A new one, on the same device.
+    """
+    if not laws.alone(field) or len(state) <= steps.block:
+        return _integrate(field, state, span, steps)
+    end = state.map(torch.empty_like)
+    for start in range(0, len(state), steps.block):
+        block = slice(start, start + steps.block)
+        moved = _integrate(laws.rows(field, block), state[block], span, steps)
+        for whole, part in zip(end.parts(), moved.parts(), strict=True):
+            whole[block] = part
+    return end
+
+
+def _integrate(field: Field, state: State, span: Float[Tensor, "2"], steps: Steps) -> State:
+    def rates(t: Tensor, parts: Parts) -> Parts:
+        if steps.on_step is not None:
+            steps.on_step(float(t))
+        return field(t, State(*parts)).parts()
+
+    def points(_func: Any, _y0: Any, t: Float[Tensor, " times"]) -> Float[Tensor, " grid"]:
+        return grid(t, steps.step_h, laws.breaks_h(field))
+
+    # perturb: each step sees only its own side of a switch that lies on its edge
+    options = {"grid_constructor": points, "perturb": True}
+    with torch.no_grad():
+        kept = odeint(rates, state.parts(), span, method=steps.method, options=options)
+    return State(*(part[-1] for part in kept))
+
+
+def grid(times: Float[Tensor, " times"], step_h: float, breaks_h: Sequence[float] = ()) -> Float[Tensor, " grid"]:
+    """Divide every interval between times and breaks into equal steps: none is interpolated or straddled."""
+    inside = [b for b in breaks_h if min(times[0], times[-1]) < b < max(times[0], times[-1])]
+    stops = torch.cat([times, times.new_tensor(inside)]).unique()
+    stops = stops if times[0] < times[-1] else stops.flip(0)
+    pieces = [stops[:1]]
+    for a, b in itertools.pairwise(stops):
+        steps = max(1, int(torch.ceil((b - a).abs() / step_h - 1e-6)))
+        s = torch.arange(1, steps + 1, dtype=times.dtype, device=times.device) / steps
+        inner = a + s * (b - a)
+        inner[-1] = b
+        pieces.append(inner)
+    return torch.cat(pieces)
+
+
+def require_times(times_h: Sequence[float], steps: Steps) -> None:
+    """Raise unless the times run one way and the step is one.
+
+    Raises
+    ------
+    EmbryoError
+        Listing both problems.
+    """
+    problems = []
+    d = torch.as_tensor(list(times_h), dtype=torch.float64).diff()
+    if len(d) < 1 or not bool((d > 0).all() or (d < 0).all()):
+        problems.append(
+            Problem(
+                f"times {list(times_h)}",
+                "two or more times in strictly rising or falling order",
+                "sort them, no repeats",
+            )
+        )
+    if not steps.step_h > 0:
+        problems.append(Problem(f"a step of {steps.step_h} h", "a positive step", "set simulate.step_h above 0"))
+    if steps.block < 1:
+        problems.append(Problem(f"blocks of {steps.block} particles", "one or more", "set simulate.block above 0"))
+    if problems:
+        raise EmbryoError(*problems, subject="roll-out")
+
+
+def require_finite(state: State, t_h: float) -> None:
+    """Raise unless every number is finite.
+
+    Raises
+    ------
+    DivergedError
+        Naming the time and how many particles have left the finite numbers.
+    """
+    if all(bool(part.isfinite().all()) for part in state.parts()):
+        return
+    good = torch.stack([part.reshape(len(part), -1).isfinite().all(-1) for part in state.parts()]).all(0)
+    bad = f"{int((~good).sum())} of {len(good)} cells with NaN or infinite state"
+    raise DivergedError(
+        Problem(
+            f"{bad} from t = {t_h:.3g} h",
+            "finite numbers at every time",
+            "lower simulate.step_h, end earlier, or fit longer; far from the training times a learned field is free",
+        ),
+        subject="roll-out",
+    )
+
+
+def frames(
+    field: Field, start: State, times: Float[Tensor, " times"], steps: Steps, done: int = 0
+) -> Iterator[tuple[int, State]]:
+    """Yield the number and the state of each time, one after the other; memory holds two.
+
+    Parameters
+    ----------
+    field, steps
+        Law of motion, and how it is integrated.
+    start
+        State at ``times[done]``.
+    times
+        Hours, strictly rising or falling.
+    done
+        The first time that is known.
+
+    Raises
+    ------
+    DivergedError
+        At the first time at which a number is not finite.
+    """
+    state = start
+    yield done, state
+    for k in range(done + 1, len(times)):
+        state = advance(field, state, times[k - 1 : k + 1], steps)
+        require_finite(state, float(times[k]))
+        yield k, state
