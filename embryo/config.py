@@ -192,7 +192,7 @@ def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
     tree = read_yaml(path) if path is not None else {}
     subject = str(path.name) if path is not None else "overrides"
     for text in overrides:
-        _override(tree, text)
+        override(tree, text)
     return parse(tree, subject=subject)
 
 
@@ -215,7 +215,7 @@ def source(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
         "perturb": {"edits": []},
     }
     for text in overrides:
-        _override(tree, text)
+        override(tree, text)
     return parse(tree, subject=path.name)
 
 
@@ -273,7 +273,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _override(tree: dict[str, Any], text: str) -> None:
+def override(tree: dict[str, Any], text: str) -> None:
+    """Set what ``section.key=value`` says in a nested dict; the value is YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(Problem(f"override {text!r}", "section.key=value", "write for example fit.steps=500"))
