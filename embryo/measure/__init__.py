@@ -8,21 +8,26 @@ from embryo.measure.clusters import agreement, clusters, separation
 from embryo.measure.composition import FateClassifier, bray_curtis, composition, fates
 from embryo.measure.crossed import crossed_interval
 from embryo.measure.difference import Repeat, difference
+from embryo.measure.discrepancy import Discrepancy, discrepancy, kernels, median_square, thin, u_mean
 from embryo.measure.distance import chamfer_um, energy_distance, occupancy_overlap
-from embryo.measure.neighbourhood import mixing, neighbourhood_enrichment
+from embryo.measure.form import d2_shape, form_overlap, handedness_margin, pair_distances, scale_log_ratio
+from embryo.measure.neighbourhood import mixing, neighbourhood_enrichment, surroundings
 from embryo.measure.noise import halves
 from embryo.measure.order import sequential_order
 from embryo.measure.paired import FATE_PROBABILITIES, TERMINAL_STATES, displacement_um, per_cell
 from embryo.measure.probes import Method, balanced_accuracy, read_labels, read_times
 from embryo.measure.shape import SIZE_UNITS, laterality, size
+from embryo.measure.transport import Transported, wasserstein
 
 __all__ = [
     "FATE_PROBABILITIES",
     "SIZE_UNITS",
     "TERMINAL_STATES",
+    "Discrepancy",
     "FateClassifier",
     "Method",
     "Repeat",
+    "Transported",
     "agreement",
     "balanced_accuracy",
     "batch_asw",
@@ -32,20 +37,32 @@ __all__ = [
     "comparable",
     "composition",
     "crossed_interval",
+    "d2_shape",
     "difference",
+    "discrepancy",
     "displacement_um",
     "energy_distance",
     "fates",
+    "form_overlap",
     "halves",
+    "handedness_margin",
+    "kernels",
     "laterality",
+    "median_square",
     "mixing",
     "neighbour_entropy",
     "neighbourhood_enrichment",
     "occupancy_overlap",
+    "pair_distances",
     "per_cell",
     "read_labels",
     "read_times",
+    "scale_log_ratio",
     "separation",
     "sequential_order",
     "size",
+    "surroundings",
+    "thin",
+    "u_mean",
+    "wasserstein",
 ]

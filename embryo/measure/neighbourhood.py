@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from jaxtyping import Float, Shaped
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from embryo.measure.arrays import cloud
 
@@ -118,6 +119,39 @@ def neighbourhood_enrichment(
         )
     names = list(label.categories)
     return pd.DataFrame(result.zscore, index=names, columns=names).replace([np.inf, -np.inf], np.nan)
+
+
+def surroundings(
+    x: Float[np.ndarray, "cells space"],
+    values: Float[np.ndarray, "cells columns"],
+    mass: Float[np.ndarray, " cells"] | None = None,
+    *,
+    neighbours: int = 15,
+) -> Float[np.ndarray, "cells columns"]:
+    """Return for each cell the mean of `values`, weighted by mass, over its nearest cells, itself among them.
+
+    Parameters
+    ----------
+    x
+        Positions, µm.
+    values
+        States or expression.
+    mass
+        Cells per particle; 1 each where None.
+    neighbours
+        How many; never more than there are cells.
+
+    Raises
+    ------
+    SchemaError
+        If positions are not finite, or no cell has mass.
+    """
+    x, weights = cloud(x, mass, "surroundings")
+    near = cKDTree(x).query(x, k=np.arange(1, min(neighbours, len(x)) + 1))[1]
+    share = weights[near]
+    total = share.sum(axis=1, keepdims=True)
+    share = np.where(total > 0, share / np.where(total > 0, total, 1), 1 / near.shape[1])
+    return np.asarray(np.einsum("ck,ckd->cd", share, values[near]))
 
 
 def _graph(x: np.ndarray, neighbours: int) -> sparse.csr_matrix:
