@@ -10,7 +10,7 @@
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,16 +25,15 @@ from embryo import evaluate
 from embryo.config import Section
 from embryo.core import provenance, schema, store
 from embryo.core.errors import ConfigError, EmbryoError, Problem
-from embryo.core.store.files import find
 from embryo.encoders.facts.leaks import Protected
-from embryo.pipeline import boards, candidates, chosen, embedding_page
+from embryo.pipeline import boards, candidates, chosen, embedding_page, pages
 from embryo.pipeline.boards import Board
 from embryo.pipeline.candidates import Candidate
 from embryo.pipeline.folder import cells_digest, contents, fingerprint
 from embryo.pipeline.rollouts import Tick
 
 _LEAST_SEEDS = 5
-_TABLE, _PAGE, _HTML = "table.csv", "report.md", "report.html"
+_TABLE, _HTML = "table.csv", "report.html"
 
 
 class Embeddings(Section):
@@ -118,22 +117,8 @@ def run(
     store.write_table(rows, out / _TABLE)
     made = provenance.provenance(config.seed, config.model_dump(mode="json"), {b.name: b.digest for b in found})
     store.write_json(made, out / "provenance.json")
-    with store.atomic(out / _PAGE) as partial:
-        partial.write_text(embedding_page.markdown(config.name, found, made), encoding="utf-8")
     embedding_page.html(config.name, found, made, out / _HTML)
-    return out / _PAGE
-
-
-def page(folders: Sequence[Path]) -> str:
-    """Return the pages of evaluations as one markdown text, such as ``docs/embeddings.md``.
-
-    Raises
-    ------
-    StoreError
-        If a folder holds no finished evaluation.
-    """
-    texts = [find(folder / _PAGE, "a finished evaluation of embeddings") for folder in folders]
-    return "\n".join([embedding_page.HEAD, *(path.read_text(encoding="utf-8") for path in texts)])
+    return pages.keep(out, embedding_page.HEAD, embedding_page.markdown(config.name, found, made))
 
 
 @dataclass

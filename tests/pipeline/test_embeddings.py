@@ -15,7 +15,7 @@ from embryo.core.errors import ConfigError, EmbryoError, Problem, StoreError
 from embryo.embed import choice
 from embryo.encoders.facts.leaks import Protected
 from embryo.encoders.pretrained import Pretrained
-from embryo.pipeline import candidates, embedding_page, embeddings
+from embryo.pipeline import candidates, embedding_page, embeddings, pages
 
 N, GENES = 80, 30
 
@@ -256,11 +256,11 @@ def test_the_configs_that_come_along_are_right(name: str) -> None:
 def test_pages_are_put_together(config: Path, tmp_path: Path) -> None:
     found = embeddings.load(config).model_copy(update={"models": []})
     embeddings.run(found, tmp_path / "out")
-    text = embeddings.page([tmp_path / "out"])
+    text = pages.join([tmp_path / "out"])
     assert text.startswith("# Embeddings")
     assert "## try" in text
     with pytest.raises(StoreError, match="a finished evaluation"):
-        embeddings.page([tmp_path / "nothing"])
+        pages.join([tmp_path / "nothing"])
 
 
 def test_the_verdict_keeps_batch_mixing_apart() -> None:
