@@ -1,6 +1,7 @@
-"""The flow network: one trunk over the cell's state and the time, a head for each rate."""
+"""The flow network: one trunk over the cell's state and the time, heads for state, space and growth."""
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -44,37 +45,45 @@ class FlowNetwork(nn.Module):
     dims, genes, space
         Columns of z, g and x.
     reads
-        Which of z, g, x the trunk sees; time always.
+        Which of z, g, x the trunk sees.
+    time
+        Whether it sees the time; without, the law is autonomous: the same at all times.
     width, depth, frequencies
         Size of the trunk and number of Fourier pairs.
+    head_depth
+        Hidden layers that each of the three heads (dz and dg, dx, growth) has for itself, on top of the trunk.
     """
 
     alone = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  a network's shape, each by name
         self,
         *,
         dims: int,
         genes: int,
         space: int,
         reads: tuple[str, ...] = _PARTS,
+        time: bool = True,
         width: int = 128,
         depth: int = 3,
         frequencies: int = 3,
+        head_depth: int = 0,
     ) -> None:
         super().__init__()
         self._shape: dict[str, Any] = {
-            "dims": dims, "genes": genes, "space": space, "reads": list(reads),
-            "width": width, "depth": depth, "frequencies": frequencies,
+            "dims": dims, "genes": genes, "space": space, "reads": list(reads), "time": time,
+            "width": width, "depth": depth, "frequencies": frequencies, "head_depth": head_depth,
         }  # fmt: skip
         self.columns = {"z": dims, "g": genes, "x": space}
         self.reads = tuple(p for p in _PARTS if p in reads)
+        self.time = time
         inputs, outputs = dims + genes + space, dims + genes + space + 1
-        seen = sum(self.columns[p] for p in self.reads) + 1 + 2 * frequencies
-        layers: list[nn.Module] = []
-        for i in range(depth):
-            layers += [nn.Linear(seen if i == 0 else width, width), nn.SiLU()]
-        self.trunk = nn.Sequential(*layers, nn.Linear(width, outputs))
+        seen = sum(self.columns[p] for p in self.reads) + time * (1 + 2 * frequencies)
+        self.trunk = _layers(seen, width, depth)
+        self.heads = nn.ModuleDict()
+        for name, columns in {"state": dims + genes, "space": space, "growth": 1}.items():
+            if columns:
+                self.heads[name] = nn.Sequential(*_layers(width, width, head_depth), nn.Linear(width, columns))
         self.centre: Tensor
         self.spread: Tensor
         self.rate: Tensor
@@ -102,21 +111,30 @@ class FlowNetwork(nn.Module):
             getattr(self, name).copy_(fixed)
         self.window_h.copy_(torch.tensor([scales.t0_h, scales.t1_h]))
 
-    def _time_features(self, t: Float[Tensor, " cells"]) -> Float[Tensor, "cells features"]:
+    def inputs(self, t: Float[Tensor, " cells"], state: State) -> Float[Tensor, "cells features"]:
+        """Return what the trunk reads of cells at their own times `t` (hours); no weights are involved."""
+        flat = (torch.cat([state.z, state.g, state.x], dim=-1) - self.centre) / self.spread
+        split = dict(zip(_PARTS, flat.split(list(self.columns.values()), dim=-1), strict=True))
+        return torch.cat([*(split[p] for p in self.reads), *([self._clock(t)] if self.time else [])], dim=-1)
+
+    def _clock(self, t: Float[Tensor, " cells"]) -> Float[Tensor, "cells features"]:
         u = ((t - self.window_h[0]) / (self.window_h[1] - self.window_h[0])).unsqueeze(-1)
         k = torch.arange(1, self._shape["frequencies"] + 1, device=t.device, dtype=t.dtype)
         angle = torch.pi * u * k
         return torch.cat([u, angle.sin(), angle.cos()], dim=-1)
 
-    def rates(self, t: Float[Tensor, " cells"], state: State) -> Float[Tensor, "cells outputs"]:
-        """Return standardised rates (dz, dg, dx, growth) for cells at their own times `t` (hours)."""
-        flat = (torch.cat([state.z, state.g, state.x], dim=-1) - self.centre) / self.spread
-        split = dict(zip(_PARTS, flat.split(list(self.columns.values()), dim=-1), strict=True))
-        out: Tensor = self.trunk(torch.cat([*(split[p] for p in self.reads), self._time_features(t)], dim=-1))
-        return out
+    def rates(self, inputs: Float[Tensor, "cells features"]) -> Float[Tensor, "cells outputs"]:
+        """Return standardised rates (dz, dg, dx, growth)."""
+        hidden = self.trunk(inputs)
+        return torch.cat([head(hidden) for head in self.heads.values()], dim=-1)
 
     def forward(self, t: Float[Tensor, ""], state: State) -> Velocity:
         """Velocity of every cell at time `t` (hours); see `embryo.core.field.Field`."""
-        rates = self.rates(t.to(state.x.dtype).expand(len(state)), state) * self.rate
+        rates = self.rates(self.inputs(t.to(state.x.dtype).expand(len(state)), state)) * self.rate
         dz, dg, dx, growth = rates.split([*self.columns.values(), 1], dim=-1)
         return Velocity(dz, dg, dx, growth.squeeze(-1))
+
+
+def _layers(seen: int, width: int, depth: int) -> nn.Sequential:
+    sizes = [seen] + [width] * depth
+    return nn.Sequential(*(part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.SiLU())))

@@ -1,8 +1,8 @@
 """Couplings -> Field: flow matching."""
 
 from embryo.fit.coupled import Pairs, pairs, states
-from embryo.fit.paths import Tube, path
+from embryo.fit.paths import Ends, Tube, path
 from embryo.fit.regression import Progress, flow, regress
 from embryo.fit.training import Training
 
-__all__ = ["Pairs", "Progress", "Training", "Tube", "flow", "pairs", "path", "regress", "states"]
+__all__ = ["Ends", "Pairs", "Progress", "Training", "Tube", "flow", "pairs", "path", "regress", "states"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from embryo.core import fresh, schema
 from embryo.core.coupling import Coupling
 from embryo.core.errors import Problem, SchemaError
-from embryo.core.state import State
+from embryo.core.state import State, Velocity
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,24 @@ class Pairs:
     t0_h: Float[Tensor, " pairs"]
     dt_h: Float[Tensor, " pairs"]
     growth: Float[Tensor, " pairs"]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def to(self, device: torch.device | str) -> "Pairs":
+        """Return a copy on `device`."""
+        return Pairs(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+
+    def ends(self, k: Int[Tensor, " chosen"] | slice) -> tuple[State, State]:
+        """Return the two cells of chosen pairs, with the mass of each in units of the source."""
+        a, b = self.states[self.source[k]], self.states[self.target[k]]
+        grown = self.growth[k] * self.dt_h[k]
+        return State(a.z, a.g, a.x, torch.zeros_like(grown)), State(b.z, b.g, b.x, grown)
+
+    @property
+    def odds(self) -> Float[Tensor, " pairs"]:
+        """Mass of a pair, mean of its two ends: how often it is drawn."""
+        return self.weight * (1 + (-self.growth * self.dt_h).exp()) / 2
 
 
 def states(adata: AnnData) -> State:
@@ -80,3 +98,47 @@ def pairs(adata: AnnData, couplings: Sequence[Coupling]) -> Pairs:
     source, target, *rest = (np.concatenate(c) for c in zip(*columns, strict=True))
     weight, t0, dt, growth = (torch.as_tensor(r, dtype=torch.float32) for r in rest)
     return Pairs(states(adata), torch.as_tensor(source), torch.as_tensor(target), weight, t0, dt, growth)
+
+
+def angles(data: Pairs, spread: State, delta: float) -> Float[Tensor, " pairs"]:
+    """Return the angle of each pair on the cone, ``|b - a| / (2 delta)``; see `embryo.fit.path`.
+
+    Parameters
+    ----------
+    data
+        Coupled pairs.
+    spread
+        Standard deviation of each coordinate, one row: lengths are measured in z and x, each coordinate in units of it.
+    delta
+        In the same units.
+    """
+    a, b = data.ends(slice(None))
+    squared = sum(((q - p) / w).square().sum(-1) for p, q, w in ((a.z, b.z, spread.z), (a.x, b.x, spread.x)))
+    return torch.as_tensor(squared).sqrt() / (2 * delta)
+
+
+def tangents(data: Pairs) -> Velocity:
+    """Return the velocity of each cell through the couplings before and after it, per hour (zero growth).
+
+    That of the parabola through its mean ancestor, itself and its mean descendant: the two mean velocities, each
+    weighted by the length of the other interval; at the first and the last time the one that there is.
+    """
+    a, b = data.ends(slice(None))
+    after, before = _mean(data, data.source, data.dt_h[:, None]), _mean(data, data.target, data.dt_h[:, None])
+
+    def rate(p: Tensor, q: Tensor) -> Tensor:
+        v = (q - p) / data.dt_h[:, None]
+        ahead, behind = _mean(data, data.source, v), _mean(data, data.target, v)
+        both = (ahead * before + behind * after) / (before + after)
+        return torch.where(both.isfinite(), both, torch.where(ahead.isfinite(), ahead, behind)).nan_to_num()
+
+    return Velocity(rate(a.z, b.z), rate(a.g, b.g), rate(a.x, b.x), data.weight.new_zeros(len(data.states)))
+
+
+def _mean(
+    data: Pairs, rows: Int[Tensor, " pairs"], values: Float[Tensor, "pairs columns"]
+) -> Float[Tensor, "cells columns"]:
+    """Return the mean of the values of each row's pairs by weight; NaN for rows without one."""
+    n = len(data.states)
+    weight = data.weight.new_zeros(n, 1).index_add_(0, rows, data.weight[:, None])
+    return values.new_zeros(n, values.shape[1]).index_add_(0, rows, values * data.weight[:, None]) / weight

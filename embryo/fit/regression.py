@@ -1,8 +1,8 @@
 """Couplings -> Field: flow matching by regression of velocity and growth along paths between coupled cells."""
 
+import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from anndata import AnnData
 from jaxtyping import Float
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from embryo.core.coupling import Coupling
 from embryo.core.errors import DivergedError, Problem
-from embryo.core.state import State, Velocity
-from embryo.fields.flow import FlowNetwork, Scales
+from embryo.core.state import State
+from embryo.fields.flow import FlowNetwork
 from embryo.fit.coupled import Pairs, pairs
-from embryo.fit.paths import Tube, path
+from embryo.fit.sampling import Batch, Sampler
 from embryo.fit.training import Training
 
 Progress = Callable[[int, int, float], None]
@@ -33,7 +33,7 @@ def flow(
     training
         Steps, sizes, seed.
     progress
-        Called with (step, steps, running loss).
+        Called with (step, steps, running loss) every so many steps.
 
     Returns
     -------
@@ -50,99 +50,93 @@ def flow(
     return regress(pairs(adata, couplings), training or Training(), progress=progress)
 
 
-def regress(data: Pairs, training: Training, *, progress: Progress | None = None) -> FlowNetwork:
-    """Fit a flow network to pairs; see `flow`."""
-    draws = torch.Generator().manual_seed(training.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
-        network = _network(data.states, training)
-    network.standardise(_scales(data))
-    optimiser = torch.optim.AdamW(
-        network.trunk.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.steps)
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(training.ema)
-    )
-    running = float("nan")
-    cumulative = data.weight.double().cumsum(0)
-    for step in range(1, training.steps + 1):
-        loss = _loss(network, data, cumulative, training, draws)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.trunk.parameters(), 10.0)
-        optimiser.step()
-        schedule.step()
-        average.update_parameters(network)
-        now = float(loss.detach())
-        _require_finite(now, step)
-        running = now if step == 1 else 0.99 * running + 0.01 * now
+def regress(
+    data: Pairs, training: Training, *, network: FlowNetwork | None = None, progress: Progress | None = None
+) -> FlowNetwork:
+    """Fit a flow network to pairs; see `flow`.
+
+    Parameters
+    ----------
+    data
+        Coupled pairs of all intervals.
+    training
+        Steps, sizes, seed.
+    network
+        An unfitted one to be fitted in place, instead of the one that `training` describes.
+    progress
+        Called with (step, steps, running loss) every so many steps.
+
+    Raises
+    ------
+    DivergedError
+        If the loss stops being finite.
+    """
+    network = (network or _network(data.states, training)).to(training.device)
+    sampler = Sampler.of(data.to(training.device), training)
+    network.standardise(sampler.scales)
+    weights = list(network.parameters())
+    optimiser = torch.optim.AdamW(weights, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
+    average = [w.detach().clone() for w in weights]
+    update = torch.optim.swa_utils.get_ema_multi_avg_fn(training.ema)
+    columns = _share_of_columns(network)
+    running, done = float("nan"), 0
+    for batches in sampler.chunks(network):
+        losses = []
+        for batch in batches:
+            optimiser.param_groups[0]["lr"] = training.learning_rate * _cosine(done / training.steps)
+            loss = _loss(network, batch, columns)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, 10.0, foreach=True)
+            optimiser.step()
+            update(average, weights, done)
+            losses.append(loss.detach())
+            done += 1
+        for k, now in enumerate(torch.stack(losses).tolist(), done - len(losses) + 1):
+            _require_finite(now, k)
+            running = now if k == 1 else 0.99 * running + 0.01 * now
         if progress is not None:
-            progress(step, training.steps, running)
-    network.load_state_dict(average.module.state_dict())
-    return network.eval()
+            progress(done, training.steps, running)
+    with torch.no_grad():
+        for own, mean in zip(weights, average, strict=True):
+            own.copy_(mean)
+    return network.cpu().eval()
 
 
 def _network(states: State, training: Training) -> FlowNetwork:
-    return FlowNetwork(
-        dims=states.z.shape[1],
-        genes=states.g.shape[1],
-        space=states.x.shape[1],
-        reads=training.reads,
-        width=training.width,
-        depth=training.depth,
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        return FlowNetwork(
+            dims=states.z.shape[1],
+            genes=states.g.shape[1],
+            space=states.x.shape[1],
+            reads=training.reads,
+            time=training.time,
+            width=training.width,
+            depth=training.depth,
+            head_depth=training.head_depth,
+        )
 
 
-def _draw(
-    data: Pairs, cumulative: Float[Tensor, " pairs"], spread: State, training: Training, draws: torch.Generator
-) -> tuple[Float[Tensor, " batch"], State, Velocity]:
-    u = torch.rand(training.batch, generator=draws, dtype=torch.float64) * cumulative[-1]
-    k = torch.searchsorted(cumulative, u).clamp(max=len(cumulative) - 1)
-    s, dt_h = torch.rand(training.batch, generator=draws), data.dt_h[k]
-
-    def displace(width: Tensor) -> Tensor:
-        return training.width_of_paths * width * torch.randn(training.batch, *width.shape[1:], generator=draws)
-
-    tube = Tube(spread.map(displace), training.pull / dt_h) if training.width_of_paths > 0 else None
-    ends = (data.states[data.source[k]], data.states[data.target[k]])
-    point, velocity = path(*ends, s, dt_h, data.growth[k], tube)
-    return data.t0_h[k] + s * dt_h, point, velocity
+def _share_of_columns(network: FlowNetwork) -> Float[Tensor, " outputs"]:
+    """Return the weight of each rate in the loss: each of z, g, x and growth weighs the same."""
+    sizes = [n for n in (*network.columns.values(), 1) if n]
+    return torch.cat([torch.full((n,), 1 / (n * len(sizes))) for n in sizes]).to(network.rate)
 
 
-def _loss(
-    network: FlowNetwork, data: Pairs, cumulative: Float[Tensor, " pairs"], training: Training, draws: torch.Generator
-) -> Float[Tensor, ""]:
-    """Mean squared error of standardised rates; each of z, g, x and growth weighs the same."""
-    z, g, x = network.spread.split(list(network.columns.values()))
-    spread = State(z[None], g[None], x[None], torch.zeros(1))
-    t, point, velocity = _draw(data, cumulative, spread, training, draws)
-    error = (network.rates(t, point) - _flat(velocity) / network.rate).square().mean(0)
-    heads = error.split([*network.columns.values(), 1])
-    return torch.stack([head.mean() for head in heads if head.numel()]).mean()
+def _loss(network: FlowNetwork, batch: Batch, columns: Float[Tensor, " outputs"]) -> Float[Tensor, ""]:
+    """Mean squared error of standardised rates, weighted by mass."""
+    error = (network.rates(batch.inputs) - batch.rates).square() @ columns
+    loss: Tensor = batch.weight @ error / batch.weight.sum()
+    return loss
 
 
-def _flat(v: Velocity) -> Float[Tensor, "cells outputs"]:
-    return torch.cat([v.dz, v.dg, v.dx, v.growth.unsqueeze(-1)], dim=-1)
-
-
-def _scales(data: Pairs) -> Scales:
-    used = data.states[torch.cat([data.source, data.target])]
-    inputs = torch.cat([used.z, used.g, used.x], dim=-1)
-    ones = torch.ones_like(data.dt_h)
-    _, velocity = path(data.states[data.source], data.states[data.target], ones, data.dt_h, data.growth)
-    rate = _flat(velocity)
-    return Scales(
-        centre=inputs.mean(0),
-        spread=inputs.std(0),
-        rate=rate.square().mean(0).sqrt(),
-        t0_h=float(data.t0_h.min()),
-        t1_h=float((data.t0_h + data.dt_h).max()),
-    )
+def _cosine(done: float) -> float:
+    return (1 + math.cos(math.pi * done)) / 2
 
 
 def _require_finite(loss: float, step: int) -> None:
-    if not np.isfinite(loss):
+    if not math.isfinite(loss):
         raise DivergedError(
             Problem(
                 f"a loss of {loss} at step {step}",

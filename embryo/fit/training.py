@@ -17,10 +17,17 @@ class Training:
         AdamW's.
     width_of_paths, pull
         Standard deviation of e in units of each coordinate's spread, and kappa in units of one over the interval.
-    reads, width, depth
+    delta
+        Length at which growth is preferred to transport, in units of the spread of one coordinate: paths are those of
+        travelling Diracs (Wasserstein-Fisher-Rao). None for straight paths with exponential mass.
+    smooth
+        Whether curves through successive couplings have one velocity at each cell (cubic Hermite).
+    reads, time, width, depth, head_depth
         See `embryo.fields.FlowNetwork`.
     seed
         Initial weights and all draws.
+    device
+        cpu, cuda, cuda:1, mps: where the loop runs. Draws are the same everywhere, and the field comes back on the CPU.
     """
 
     steps: int = 2000
@@ -30,7 +37,12 @@ class Training:
     weight_decay: float = 1e-4
     width_of_paths: float = 0.2
     pull: float = 0.5
+    delta: float | None = None
+    smooth: bool = False
     reads: tuple[str, ...] = ("z", "g", "x")
+    time: bool = True
     width: int = 128
     depth: int = 3
+    head_depth: int = 0
     seed: int = 0
+    device: str = "cpu"

@@ -10,6 +10,8 @@ from embryo.core import schema
 from embryo.core.coupling import Coupling
 from embryo.core.errors import DivergedError, SchemaError, StaleError
 from embryo.core.state import State
+from embryo.fields import FlowNetwork
+from embryo.fit.sampling import Sampler
 
 
 def linear_ot(mean: np.ndarray, cov0: np.ndarray, cov1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -44,6 +46,57 @@ def test_flow_matching_recovers_the_gaussian_to_gaussian_map() -> None:
     moved = np.linalg.norm(truth - fresh, axis=1)
     assert np.median(error) < 0.03 * np.median(moved)
     torch.testing.assert_close(end.log_mass[-1].exp(), torch.full((500,), 3.0), rtol=0.02, atol=0.0)
+
+
+@pytest.mark.parametrize("delta", [None, 1.0])
+def test_regression_recovers_a_known_growth_field(delta: float | None) -> None:
+    """Cells that stay where they are and divide at the rate 0.5 + 0.4 sin x: any path must give that back."""
+    n, hours = 2000, 2.0
+    x = torch.rand(n, 1, generator=torch.Generator().manual_seed(0)) * 6 - 3
+    states = State(torch.zeros(2 * n, 0), torch.zeros(2 * n, 0), torch.cat([x, x]), torch.zeros(2 * n))
+    one, growth = torch.ones(n), 0.5 + 0.4 * x[:, 0].sin()
+    data = fit.Pairs(
+        states, torch.arange(n), torch.arange(n, 2 * n), (growth * hours).exp(), 0 * one, hours * one, growth
+    )
+    field = fit.regress(data, fit.Training(steps=1000, width=32, width_of_paths=0.0, delta=delta))
+    start = State(torch.zeros(50, 0), torch.zeros(50, 0), torch.linspace(-2.5, 2.5, 50)[:, None], torch.zeros(50))
+    end = simulate.forward(field, start, [0.0, hours], step_h=0.1)
+    wanted = hours * (0.5 + 0.4 * start.x[:, 0].sin())
+    torch.testing.assert_close(end.log_mass[-1], wanted, atol=0.05, rtol=0.0)
+    assert float((end.x[-1] - start.x).abs().max()) < 0.02
+
+
+def test_an_autonomous_law_is_the_same_at_all_times() -> None:
+    pairs, _, _ = gaussian_pairs(200)
+    field = fit.regress(pairs, fit.Training(steps=5, width=8, time=False))
+    start = pairs.states[:4]
+    assert torch.equal(field(torch.tensor(0.0), start).dx, field(torch.tensor(1.7), start).dx)
+
+
+def test_the_loss_and_the_weights_are_those_of_the_plain_loop() -> None:
+    """Drawing many batches at once, fused steps and weights averaged aside: the same as torch's own, step by step."""
+    pairs, _, _ = gaussian_pairs(300)
+    training = fit.Training(steps=70, batch=32, width=8, width_of_paths=0.1, delta=2.0)
+    fitted = fit.regress(pairs, training)
+    sampler = Sampler.of(pairs, training)
+    torch.manual_seed(0)
+    plain = FlowNetwork(dims=0, genes=0, space=3, width=8)
+    plain.standardise(sampler.scales)
+    optimiser = torch.optim.AdamW(plain.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.steps)
+    average = [w.detach().clone() for w in plain.parameters()]
+    for batches in sampler.chunks(plain):
+        for inputs, rates, weight in batches:
+            x, growth = (plain.rates(inputs) - rates).square().split([3, 1], dim=1)
+            loss = (weight * (x.mean(1) + growth[:, 0]) / 2).sum() / weight.sum()
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(plain.parameters(), 10.0)
+            optimiser.step()
+            schedule.step()
+            average = [0.995 * m + 0.005 * w.detach() for m, w in zip(average, plain.parameters(), strict=True)]
+    for one, other in zip(fitted.parameters(), average, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def toy() -> tuple[ad.AnnData, list[Coupling]]:
