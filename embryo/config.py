@@ -114,9 +114,16 @@ class Fit(Section):
     weight_decay: float = Field(1e-4, ge=0)
     width_of_paths: float = Field(0.2, ge=0, description="displacement from the paths, share of each spread")
     pull: float = Field(0.5, ge=0, description="rate of return to the paths, per interval")
+    delta: float | None = Field(
+        None, gt=0, description="travelling Diracs: length at which growth is preferred to transport, in spreads"
+    )
+    smooth: bool = Field(default=False, description="one velocity at each cell along successive couplings")
     reads: list[Literal["z", "g", "x"]] = ["z", "g", "x"]
+    time: bool = Field(default=True, description="false: the law is the same at all times")
     width: int = Field(128, ge=1)
     depth: int = Field(3, ge=1)
+    head_depth: int = Field(0, ge=0, description="hidden layers of each head of its own")
+    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
 
 
 class Simulate(Section):
