@@ -10,7 +10,7 @@ from embryo.measure.crossed import crossed_interval
 from embryo.measure.difference import Repeat, difference
 from embryo.measure.discrepancy import Discrepancy, discrepancy, kernels, median_square, thin, u_mean
 from embryo.measure.distance import chamfer_um, energy_distance, occupancy_overlap
-from embryo.measure.form import d2_shape, form_overlap, handedness_margin, pair_distances, scale_log_ratio
+from embryo.measure.form import d2_shape, form_overlap, handedness_margin, scale_log_ratio
 from embryo.measure.neighbourhood import mixing, neighbourhood_enrichment, surroundings
 from embryo.measure.noise import halves
 from embryo.measure.order import sequential_order
@@ -53,7 +53,6 @@ __all__ = [
     "neighbour_entropy",
     "neighbourhood_enrichment",
     "occupancy_overlap",
-    "pair_distances",
     "per_cell",
     "read_labels",
     "read_times",

@@ -15,7 +15,7 @@ class Discrepancy:
     Parameters
     ----------
     value
-        0 in expectation for two samples of one law; may be negative.
+        The discrepancy.
     influence
         Of every cell of the second sample: how the value answers, to first order, when weight is moved to it.
     """
@@ -43,6 +43,11 @@ def discrepancy(
         Values of d; symmetric within a sample.
     mass_a, mass_b
         Cells per particle: only their ratios matter.
+
+    Returns
+    -------
+    Discrepancy
+        0 in expectation for two samples of one law; may be negative.
     """
     a, b = mass_a / mass_a.sum(), mass_b / mass_b.sum()
     to_a, to_b = a @ across, within_b @ b - b * np.diagonal(within_b)

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from common import shape_metrics as veckit
 from common.core_metrics import mmd_unbiased
+from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
+from scipy.stats import wasserstein_distance
 from sklearn.neighbors import NearestNeighbors
 
 from embryo.core.errors import SchemaError
@@ -31,16 +33,35 @@ def test_scale_is_veckits() -> None:
 def test_d2_is_veckits_up_to_the_draw_of_pairs() -> None:
     a, b = body(), np.random.default_rng(0).normal(size=(500, 3))
     expected = veckit.d2_distance(a, b)
-    assert d2_shape(a, b, pairs=200_000) == pytest.approx(expected, abs=0.004)
+    assert d2_shape(a, b, pairs=200_000).value == pytest.approx(expected, abs=0.004)
     assert expected > 0.05
-    assert d2_shape(3 * turned(a), a) < 0.01
+    assert d2_shape(3 * turned(a), a).value < 0.01
 
 
 def test_d2_takes_mass_for_cells() -> None:
     a = body()
     mass = np.where(a[:, 0] > 0, 3, 1)
-    assert d2_shape(a, np.repeat(a, mass, axis=0), mass.astype(float)) < 0.01
-    assert d2_shape(a, np.repeat(a, mass, axis=0)) > 0.02
+    assert d2_shape(a, np.repeat(a, mass, axis=0), mass.astype(float)).value < 0.01
+    assert d2_shape(a, np.repeat(a, mass, axis=0)).value > 0.02
+
+
+def test_influence_on_d2_is_its_derivative() -> None:
+    a, b = body(200), np.random.default_rng(0).normal(size=(100, 3))
+    found = d2_shape(a, b, pairs=400_000)
+    assert found.influence.mean() == pytest.approx(0, abs=1e-9)
+    i, j = np.triu_indices(100, 1)
+
+    def exact(w):  # all pairs, weighted
+        w = w / w.sum()
+        centred = b - w @ b
+        d = np.linalg.norm(b[i] - b[j], axis=1) / np.sqrt(w @ (centred**2).sum(axis=1))
+        of_a = pdist(a) / np.sqrt(((a - a.mean(0)) ** 2).sum(axis=1).mean())
+        return wasserstein_distance(of_a, d, None, w[i] * w[j])
+
+    for chosen in (b[:, 0] > 0.5, np.linalg.norm(b, axis=1) > 1.8):
+        step = 1e-3 * (chosen - chosen.mean())
+        slope = (exact(1 + step) - exact(1 - step)) / 2
+        assert step @ found.influence / 100 == pytest.approx(slope, rel=0.2)  # pairs are drawn
 
 
 def test_overlap_is_veckits_once_its_axes_are_right_handed(monkeypatch) -> None:
@@ -72,10 +93,11 @@ def test_a_mirrored_body_has_the_other_hand() -> None:
     z = x[:, :1] / 60  # states vary along the body
     one = np.ones(len(x))
     truth = body(500, 9)
-    margin = handedness_margin(z, x / 30, truth[:, :1] / 60, truth / 30, one, np.ones(500))
-    assert margin > 0.02
+    other = (truth[:, :1] / 60, truth / 30)
+    both = (one, np.ones(500))
+    assert handedness_margin(z, x / 30, *other, *both) > 0.02
     mirror = x * [1, 1, -1]
-    assert handedness_margin(z, mirror / 30, truth[:, :1] / 60, truth / 30, one, np.ones(500)) < -0.02
+    assert handedness_margin(z, mirror / 30, *other, *both) < -0.02
     flat = x * [1, 1, 0]  # its mirror image is itself
     assert handedness_margin(z, flat / 30, z, flat / 30, one, one) == pytest.approx(0, abs=1e-9)
 
