@@ -10,6 +10,7 @@ from embryo.core.errors import FrameError, Problem
 RAW = "raw"
 BODY = "body"
 _TOLERANCE = 1e-6
+DEGENERATE = 1e-9  # of the largest singular value: points that leave a rotation open
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,3 +110,26 @@ class Frame:
                     "align both with embryo.reconstruct.body_frame first",
                 )
             )
+
+
+def best(
+    source_mean: Float[np.ndarray, " dims"],
+    target_mean: Float[np.ndarray, " dims"],
+    cross: Float[np.ndarray, "dims dims"],
+) -> Rigid | None:
+    """Return the proper motion for these moments, or None where they leave it open.
+
+    Parameters
+    ----------
+    source_mean, target_mean
+        Weighted means.
+    cross
+        Weighted cross-covariance, source by target.
+    """
+    u, s, vt = np.linalg.svd(cross)
+    sign = float(np.sign(np.linalg.det(u) * np.linalg.det(vt)))
+    if not s[-2] + sign * s[-1] > DEGENERATE * s[0]:
+        return None
+    u[:, -1] *= sign
+    rotation = vt.T @ u.T
+    return Rigid(rotation, target_mean - rotation @ source_mean)

@@ -72,8 +72,8 @@ class Scores:
 
     def per_embryo(self, model: str, split: str) -> dict[str, float]:
         """Return the mean score of each held-out embryo."""
-        (scores,) = (v for (name, _), v in self._scores.items() if name == model)
-        return {e: float(np.mean(v)) for e, v in scores.get(split, {}).items()}
+        found = [v for (name, _), v in self._scores.items() if name == model]
+        return {e: float(np.mean(v)) for scores in found for e, v in scores.get(split, {}).items()}
 
     def rows(self) -> list[dict[str, object]]:
         """Return one row per split and model: what belongs together stands together, in the order it was added."""
@@ -98,34 +98,33 @@ class Scores:
         }
 
     def sentences(self) -> list[str]:
-        """Say for every split how our model stands against the best floor, paired by embryo."""
-        floors = [name for name, role in self._scores if role == "floor"]
+        """Say for every split and model of ours how it stands against the best floor, paired by embryo."""
+        models = [name for name, role in self._scores if role == "ours"]
         out = []
-        for split in self._scores.get((OURS, "ours"), {}):
-            ours = self.per_embryo(OURS, split)
-            best, name = _best_floor(self, floors, split, ours, self.better)
-            if name is None:
-                continue
-            words = table.verdict(
-                [ours[e] for e in best], list(best.values()), floor_name=f"“{name}”", better=self.better
-            ).replace("seeds", "embryos")
-            out.append(f"{self.metric}, {split}: {words}.")
+        for split in dict.fromkeys(split for name in models for split in self._scores[name, "ours"]):
+            for name in models:
+                ours = self.per_embryo(name, split)
+                floor, best = self.best_floor(split, ours)
+                if not ours or floor is None:
+                    continue
+                words = table.verdict(
+                    [ours[e] for e in best], list(best.values()), floor_name=f"“{floor}”", better=self.better
+                ).replace("seeds", "embryos")
+                whose = "" if len(models) == 1 else f", {name}"
+                out.append(f"{self.metric}, {split}{whose}: {words}.")
         return out
 
-
-def _best_floor(
-    scores: Scores, floors: Sequence[str], split: str, ours: Mapping[str, float], better: Better
-) -> tuple[dict[str, float], str | None]:
-    """Return the scores of the floor that is best on average over the embryos that both have."""
-    best: tuple[dict[str, float], str | None] = {}, None
-    sign = 1 if better == "lower" else -1
-    for name in floors:
-        values = {e: v for e, v in scores.per_embryo(name, split).items() if e in ours}
-        if values and (
-            best[1] is None or sign * np.mean(list(values.values())) < sign * np.mean(list(best[0].values()))
-        ):
-            best = values, name
-    return best
+    def best_floor(self, split: str, ours: Mapping[str, float]) -> tuple[str | None, dict[str, float]]:
+        """Return the floor that is best on average over the embryos that both have, with its scores; None without."""
+        best: tuple[str | None, dict[str, float]] = None, {}
+        sign = 1 if self.better == "lower" else -1
+        for name in [name for name, role in self._scores if role == "floor"]:
+            values = {e: v for e, v in self.per_embryo(name, split).items() if e in ours}
+            if values and (
+                best[0] is None or sign * np.mean(list(values.values())) < sign * np.mean(list(best[1].values()))
+            ):
+                best = name, values
+        return best
 
 
 def _seed_spread(embryos: Mapping[str, Sequence[float]]) -> float:

@@ -17,8 +17,8 @@ from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 from embryo.core.errors import FrameError, Problem
-from embryo.core.frame import Rigid
-from embryo.reconstruct.rigid import Fit, best, measured, principal
+from embryo.core.frame import Rigid, best
+from embryo.reconstruct.rigid import Fit, measured, principal
 
 MIN_CELLS = 10
 _COARSE, _FINE = 150, 500  # cells that stand for a body in the search and in the last fit

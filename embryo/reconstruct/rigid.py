@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from embryo.core.errors import FrameError, Problem
-from embryo.core.frame import Rigid
+from embryo.core.frame import DEGENERATE, Rigid, best
 
-_DEGENERATE = 1e-9  # of the largest singular value
 _TRIM, _ROUNDS = 3.0, 5  # refits keep pairs within 3 medians of the residual
 
 
@@ -80,29 +79,6 @@ def rigid(
     return rotation
 
 
-def best(
-    source_mean: Float[np.ndarray, " dims"],
-    target_mean: Float[np.ndarray, " dims"],
-    cross: Float[np.ndarray, "dims dims"],
-) -> Rigid | None:
-    """Return the proper motion for these moments, or None where they leave it open.
-
-    Parameters
-    ----------
-    source_mean, target_mean
-        Weighted means.
-    cross
-        Weighted cross-covariance, source by target.
-    """
-    u, s, vt = np.linalg.svd(cross)
-    sign = float(np.sign(np.linalg.det(u) * np.linalg.det(vt)))
-    if not s[-2] + sign * s[-1] > _DEGENERATE * s[0]:
-        return None
-    u[:, -1] *= sign
-    rotation = vt.T @ u.T
-    return Rigid(rotation, target_mean - rotation @ source_mean)
-
-
 def robust(source: Float[np.ndarray, "points dims"], target: Float[np.ndarray, "points dims"]) -> Fit | None:
     """Fit matched points, refitting on those within three medians of the residual; None where undetermined."""
     kept = np.ones(len(source), dtype=bool)
@@ -143,7 +119,7 @@ def principal(x: Float[np.ndarray, "cells dims"]) -> Rigid:
     """
     centre = x.mean(axis=0)
     _, s, axes = np.linalg.svd(x - centre, full_matrices=False)
-    if len(x) < x.shape[1] or s[1] <= np.sqrt(_DEGENERATE) * s[0]:
+    if len(x) < x.shape[1] or s[1] <= np.sqrt(DEGENERATE) * s[0]:
         raise FrameError(_undetermined(len(x), x.shape[1]), subject="body axes")
     along = (x - centre) @ axes.T
     skew = (along**3).mean(axis=0) / (along**2).mean(axis=0).clip(np.finfo(float).tiny) ** 1.5

@@ -43,7 +43,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping
     if sparse:
         raise StoreError(*sparse, subject=str(path))
     record = dumps(meta, subject=f"meta of {path}")
-    dense = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    dense = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     header = {"format": FORMAT, "version": str(VERSION), "meta": record, "sha256": _digest(dense, record)}
     with atomic(path) as partial:
         save_file(dense, partial, metadata=header)
