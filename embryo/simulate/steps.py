@@ -66,12 +66,18 @@ def advance(field: Field, state: State, span: Float[Tensor, "2"], steps: Steps) 
     if not laws.alone(field) or len(state) <= steps.block:
         return _integrate(field, state, span, steps)
     end = state.map(torch.empty_like)
-    for start in range(0, len(state), steps.block):
-        block = slice(start, start + steps.block)
-        moved = _integrate(laws.rows(field, block), state[block], span, steps)
-        for whole, part in zip(end.parts(), moved.parts(), strict=True):
-            whole[block] = part
+    for rows, law in blocks(field, len(state), steps.block):
+        for whole, part in zip(end.parts(), _integrate(law, state[rows], span, steps).parts(), strict=True):
+            whole[rows] = part
     return end
+
+
+def blocks(field: Field, cells: int, block: int) -> Iterator[tuple[slice, Field]]:
+    """Yield the particles that a field may be asked about together, and the law for them."""
+    size = block if laws.alone(field) else cells
+    for start in range(0, cells, max(1, size)):
+        rows = slice(start, start + size)
+        yield rows, laws.rows(field, rows)
 
 
 def _integrate(field: Field, state: State, span: Float[Tensor, "2"], steps: Steps) -> State:
@@ -154,7 +160,7 @@ def require_finite(state: State, t_h: float) -> None:
 
 
 def frames(
-    field: Field, start: State, times: Float[Tensor, " times"], steps: Steps, done: int = 0
+    field: Field, state: State, times: Float[Tensor, " times"], steps: Steps, done: int = 0
 ) -> Iterator[tuple[int, State]]:
     """Yield the number and the state of each time, one after the other; memory holds two.
 
@@ -162,8 +168,8 @@ def frames(
     ----------
     field, steps
         Law of motion, and how it is integrated.
-    start
-        State at ``times[done]``.
+    state
+        At ``times[done]``.
     times
         Hours, strictly rising or falling.
     done
@@ -174,7 +180,6 @@ def frames(
     DivergedError
         At the first time at which a number is not finite.
     """
-    state = start
     yield done, state
     for k in range(done + 1, len(times)):
         state = advance(field, state, times[k - 1 : k + 1], steps)

@@ -17,11 +17,13 @@ A coupling holds the three parts of its csr plan::
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from scipy import sparse
 from torch import Tensor
 
@@ -72,16 +74,11 @@ def write_trajectory(trajectory: Trajectory, path: str | Path) -> None:
     """
     problems: list[Problem] = []
     arrays = {name: _numpy(name, getattr(trajectory, name), problems) for name in _PARTS}
-    problems += _not_finite(arrays)
+    problems += not_finite(arrays)
     if problems:
         raise StoreError(*problems, subject=str(path))
-    arrays["names"] = np.frombuffer(json.dumps(trajectory.cells).encode(), np.uint8)
-    attributes = {
-        "frame": {"name": trajectory.frame.name, "axes": trajectory.frame.axes},
-        "panel": trajectory.panel,
-        "provenance": trajectory.provenance,
-    }
-    write_group(path, TRAJECTORY, arrays, attributes)
+    arrays["names"] = names(trajectory.cells)
+    write_group(path, TRAJECTORY, arrays, about(trajectory.frame, trajectory.panel, trajectory.provenance))
 
 
 def read_trajectory(path: str | Path) -> Trajectory:
@@ -94,13 +91,8 @@ def read_trajectory(path: str | Path) -> Trajectory:
         folder is missing, foreign or of a newer version.
     """
     attributes, arrays, problems = read_group(path, TRAJECTORY)
-    text = arrays.pop("names", None)
-    cells = _strings("names", _json(text), problems) if text is not None else ()
-    panel = _strings("panel", attributes.get("panel"), problems)
-    frame = _frame(attributes.get("frame"), problems)
-    lengths = {name: (len(entries),) for name, entries in (("panel", panel), ("cells", cells)) if entries}
-    problems += disagreements({name: array.shape for name, array in arrays.items()} | lengths, nouns.AXES)
-    problems += _not_finite(arrays)
+    cells, panel, frame = described(arrays.pop("names", None), attributes, problems)
+    problems += disagreeing(arrays, cells, panel) + not_finite(arrays)
     if problems:
         raise StoreError(*problems, subject=str(path))
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -109,6 +101,46 @@ def read_trajectory(path: str | Path) -> Trajectory:
         return Trajectory(**tensors, panel=panel, frame=frame, cells=cells, provenance=provenance)
     except SchemaError as error:
         raise StoreError(*error.problems, subject=str(path)) from error
+
+
+def about(frame: Frame, panel: tuple[str, ...], provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a stored trajectory."""
+    return {"frame": {"name": frame.name, "axes": frame.axes}, "panel": panel, "provenance": provenance}
+
+
+def names(cells: tuple[str, ...]) -> UInt8[np.ndarray, " bytes"]:
+    """Return the names of cells as they are stored."""
+    return np.frombuffer(json.dumps(cells).encode(), np.uint8)
+
+
+def described(
+    text: np.ndarray | None, attributes: Mapping[str, Any], problems: list[Problem]
+) -> tuple[tuple[str, ...], tuple[str, ...], Frame]:
+    """Return names of cells, panel and frame of a stored trajectory; what is wrong with them is added to `problems`."""
+    cells = _strings("names", _json(text), problems) if text is not None else ()
+    panel = _strings("panel", attributes.get("panel"), problems)
+    return cells, panel, _frame(attributes.get("frame"), problems)
+
+
+def disagreeing(arrays: Mapping[str, Any], cells: tuple[str, ...], panel: tuple[str, ...]) -> list[Problem]:
+    """Return the axes of a stored trajectory on which its parts disagree."""
+    lengths = {name: (len(entries),) for name, entries in (("panel", panel), ("cells", cells)) if entries}
+    return disagreements({name: tuple(array.shape) for name, array in arrays.items()} | lengths, nouns.AXES)
+
+
+def not_finite(arrays: Arrays) -> list[Problem]:
+    """Return which arrays hold NaN or an infinity that means nothing."""
+    problems = []
+    for name, array in arrays.items():
+        good = np.isfinite(array)
+        if name == "log_mass":
+            good |= array == -np.inf
+        if not good.all():
+            found = f"{int((~good).sum())} of {good.size} numbers of {name} NaN or infinite"
+            problems.append(
+                Problem(found, "finite numbers", "roll it out again with a smaller step, or write it again")
+            )
+    return problems
 
 
 def write_coupling(coupling: Coupling, path: str | Path) -> None:
@@ -167,20 +199,6 @@ def _numpy(name: str, part: Tensor, problems: list[Problem]) -> np.ndarray:
     except TypeError:
         problems.append(Problem(f"{name} of {part.dtype}", "float32 or float64", f"convert {name} with .float() first"))
         return np.zeros(part.shape, np.float32)
-
-
-def _not_finite(arrays: Arrays) -> list[Problem]:
-    problems = []
-    for name, array in arrays.items():
-        good = np.isfinite(array)
-        if name == "log_mass":
-            good |= array == -np.inf
-        if not good.all():
-            found = f"{int((~good).sum())} of {good.size} numbers of {name} NaN or infinite"
-            problems.append(
-                Problem(found, "finite numbers", "roll it out again with a smaller step, or write it again")
-            )
-    return problems
 
 
 def _json(text: np.ndarray) -> Any:

@@ -21,10 +21,12 @@ from embryo.core.store.records import from_plain, to_plain
 
 _CELLS = 131_072  # per chunk
 _ENTRIES = 1_048_576  # per chunk of an array with one axis
+_EVERY_CHUNK: Any = {"write_empty_chunks": True}
 _KINDS = {"f": "floating-point numbers", "i": "integers", "u": "bytes"}
-_DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
+DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 
 Arrays = dict[str, np.ndarray]
+Form = tuple[tuple[int, ...], np.dtype]
 
 
 @dataclass(frozen=True)
@@ -57,27 +59,64 @@ def write_group(path: str | Path, layout: Layout, arrays: Arrays, attributes: Ma
     StoreError
         If an array is of another kind, or an attribute does not fit JSON.
     """
-    problems = [p for name, (kind, _) in layout.arrays.items() for p in _kind(name, arrays[name].dtype, kind)]
-    if problems:
-        raise StoreError(*problems, subject=str(path))
-    head = {"format": layout.format, "version": layout.version, "units": dict(layout.units)}
-    head["shapes"] = {name: arrays[name].shape for name in layout.arrays}
-    plain = to_plain(head | dict(attributes), subject=f"attributes of {path}")
-    plain["sha256"] = _digest(plain)
+    forms = {name: (arrays[name].shape, arrays[name].dtype) for name in layout.arrays}
     with atomic(path) as partial:
-        group = zarr.open_group(partial, mode="w", zarr_format=3, attributes=plain)
-        for name, (_, axes) in layout.arrays.items():
-            values = arrays[name]
-            array = group.create_array(
-                name,
-                shape=values.shape,
-                dtype=values.dtype,
-                chunks=_chunks(values.shape),
-                compressors=(BloscCodec(cname="lz4", shuffle="bitshuffle"), Crc32cCodec()),
-                dimension_names=axes,
-                config={"write_empty_chunks": True},
-            )
-            array[...] = values
+        for name, array in create_group(partial, layout, forms, attributes, subject=str(path)).items():
+            array[...] = arrays[name]
+
+
+def create_group(
+    path: str | Path, layout: Layout, forms: Mapping[str, Form], attributes: Mapping[str, Any], *, subject: str
+) -> dict[str, Any]:
+    """Create a group whose arrays are still to be filled; see `write_group`.
+
+    Parameters
+    ----------
+    path
+        Folder that does not exist yet.
+    layout, attributes
+        As of `write_group`.
+    forms
+        Shape and type of each array.
+    subject
+        The file, for the message.
+
+    Returns
+    -------
+    dict
+        The arrays, zarr's, ready to be written.
+
+    Raises
+    ------
+    StoreError
+        If an array is of another kind, or an attribute does not fit JSON; nothing is created then.
+    """
+    problems = [p for name, (kind, _) in layout.arrays.items() for p in _kind(name, forms[name][1], kind)]
+    if problems:
+        raise StoreError(*problems, subject=subject)
+    head = {"format": layout.format, "version": layout.version, "units": dict(layout.units)}
+    head["shapes"] = {name: forms[name][0] for name in layout.arrays}
+    plain = to_plain(head | dict(attributes), subject=f"attributes of {subject}")
+    plain["sha256"] = _digest(plain)
+    group = zarr.open_group(Path(path), mode="w", zarr_format=3, attributes=plain)
+    return {
+        name: group.create_array(
+            name,
+            shape=forms[name][0],
+            dtype=forms[name][1],
+            chunks=_chunks(forms[name][0]),
+            compressors=(BloscCodec(cname="lz4", shuffle="bitshuffle"), Crc32cCodec()),
+            dimension_names=axes,
+            config=_EVERY_CHUNK,
+        )
+        for name, (_, axes) in layout.arrays.items()
+    }
+
+
+def reopen_group(path: str | Path, layout: Layout) -> dict[str, Any]:
+    """Return the arrays of a group that `create_group` made, ready to be written further."""
+    group = zarr.open_group(Path(path), mode="r+", zarr_format=3)
+    return {name: group[name].with_config(_EVERY_CHUNK) for name in layout.arrays}
 
 
 def read_group(path: str | Path, layout: Layout) -> tuple[dict[str, Any], Arrays, list[Problem]]:
@@ -93,6 +132,18 @@ def read_group(path: str | Path, layout: Layout) -> tuple[dict[str, Any], Arrays
     StoreError
         If there is no group, or it is of another format or of a newer version.
     """
+    attributes, found, problems = open_group(path, layout)
+    arrays: Arrays = {}
+    for name, array in found.items():
+        try:
+            arrays[name] = np.asarray(array[...])
+        except DAMAGE as error:
+            problems.append(unreadable(name, error))
+    return attributes, arrays, problems
+
+
+def open_group(path: str | Path, layout: Layout) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:
+    """Open a group and read nothing but its attributes; returns and raises as `read_group`, its arrays zarr's."""
     expected = f"a zarr v3 group of format {layout.format}"
     folder = find(path, expected)
     try:
@@ -100,7 +151,7 @@ def read_group(path: str | Path, layout: Layout) -> tuple[dict[str, Any], Arrays
         plain = group.attrs.asdict()
         check_format(plain, layout.format, layout.version, subject=str(path))
         attributes = from_plain(plain)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         problem = Problem(f"no zarr v3 group that can be read ({_said(error)})", expected, "write it again")
         raise StoreError(problem, subject=str(path)) from error
     problems = []
@@ -108,15 +159,20 @@ def read_group(path: str | Path, layout: Layout) -> tuple[dict[str, Any], Arrays
         problems.append(Problem("attributes other than those written", "their checksum", "write it again"))
     if attributes.get("units") != layout.units:
         problems.append(Problem(f"units {attributes.get('units')}", f"{dict(layout.units)}", "write it again"))
-    arrays: Arrays = {}
+    arrays: dict[str, Any] = {}
     shapes = attributes.get("shapes")
     for name, (kind, _) in layout.arrays.items():
         shape = shapes.get(name) if isinstance(shapes, dict) else None
-        problems += _load(group, name, kind, shape, arrays)
+        problems += _find_array(group, name, kind, shape, arrays)
     return attributes, arrays, problems
 
 
-def _load(group: zarr.Group, name: str, kind: str, shape: Any, arrays: Arrays) -> list[Problem]:
+def unreadable(name: str, error: BaseException) -> Problem:
+    """Return the problem of an array whose chunks cannot be read."""
+    return Problem(f"array {name!r} that cannot be read ({_said(error)})", "whole chunks", "write it again")
+
+
+def _find_array(group: zarr.Group, name: str, kind: str, shape: Any, arrays: dict[str, Any]) -> list[Problem]:
     try:
         array = group.get(name)
         if not isinstance(array, zarr.Array):
@@ -130,9 +186,9 @@ def _load(group: zarr.Group, name: str, kind: str, shape: Any, arrays: Arrays) -
                 Problem(f"{lost} of {array.nchunks} chunks of {name!r} lost", "every chunk", "write it again")
             )
         if not faults:
-            arrays[name] = np.asarray(array[...])
-    except _DAMAGE as error:
-        return [Problem(f"array {name!r} that cannot be read ({_said(error)})", "whole chunks", "write it again")]
+            arrays[name] = array
+    except DAMAGE as error:
+        return [unreadable(name, error)]
     return faults
 
 
