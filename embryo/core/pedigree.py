@@ -37,6 +37,11 @@ def daughters(cell: Int[np.ndarray, " cells"]) -> tuple[Int[np.ndarray, " cells"
     return first, first + 1
 
 
+def generation(cell: Int[np.ndarray, " cells"]) -> Int[np.ndarray, " cells"]:
+    """Return how many divisions lie between each cell and its founder."""
+    return np.frexp((cell & _PLACE).astype(np.float64))[1].astype(np.int64) - 1
+
+
 def divisible(cell: Int[np.ndarray, " cells"]) -> Bool[np.ndarray, " cells"]:
     """Whether the daughters still have numbers: true for the first 39 generations."""
     return (cell & _PLACE) <= (_PLACE >> 1)

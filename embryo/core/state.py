@@ -63,7 +63,7 @@ class State(_Parts):
     x
         Position in µm; zero columns for data without space.
     log_mass
-        Log of the number of cells that the particle stands for.
+        Log of the number of cells that the particle stands for; -inf for none.
     """
 
     z: Float[Tensor, "cells dims"]
@@ -75,6 +75,11 @@ class State(_Parts):
     def mass(self) -> Float[Tensor, " cells"]:
         """Number of cells per particle."""
         return self.log_mass.exp()
+
+    @property
+    def alive(self) -> Bool[Tensor, " cells"]:
+        """Whether a particle stands for any cell: log_mass is -inf before birth and after death."""
+        return self.log_mass > -torch.inf
 
 
 @dataclass(frozen=True, eq=False)

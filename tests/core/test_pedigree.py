@@ -14,6 +14,7 @@ def test_a_number_remembers_its_whole_pedigree(clone: int, turns: list[bool]) ->
         cell = pedigree.daughters(cell)[int(second)]
     assert pedigree.names(cell)[0] == f"c{clone:04d}" + "".join("b" if second else "a" for second in turns)
     assert pedigree.clone(cell)[0] == clone
+    assert pedigree.generation(cell)[0] == len(turns)
     for mother in reversed(mothers):
         cell = pedigree.parent(cell)
         assert cell[0] == mother
