@@ -31,6 +31,13 @@ ALIGNED = "spatial_aligned"  # position in the common body frame, µm
 EMBED = "X_embed"  # embedding z
 PANEL = "X_panel"  # panel genes g, log1p-normalised; names in uns["embryo"]["panel"]
 
+# CellRank's keys, which its Lineage.from_adata and its plots read
+FATE_PROBABILITIES = "lineages_fwd"  # obsm, (cells, fates)
+TERMINAL_STATES = "term_states_fwd"  # obs, categorical; its categories name the columns of FATE_PROBABILITIES
+TERMINAL_PROBABILITIES = "term_states_fwd_probs"  # obs
+TERMINAL_COLOURS = "term_states_fwd_colors"  # uns, one colour per category
+DRIVERS = "terminal_lineage_drivers"  # varm, columns FATE_corr, FATE_pval, FATE_qval, FATE_ci_low, FATE_ci_high
+
 # layers
 COUNTS = "counts"  # raw counts
 

@@ -14,8 +14,7 @@ from embryo.measure.arrays import arrays
 from embryo.measure.composition import FateClassifier
 
 # The keys that CellRank reads back as a Lineage (cellrank Lineage.from_adata): (cells, fates), and the fates' names.
-FATE_PROBABILITIES = "lineages_fwd"  # obsm
-TERMINAL_STATES = "term_states_fwd"  # obs, categorical; its categories name the columns of FATE_PROBABILITIES
+FATE_PROBABILITIES, TERMINAL_STATES = schema.FATE_PROBABILITIES, schema.TERMINAL_STATES
 
 
 def require_paired(control: Trajectory, edited: Trajectory) -> None:

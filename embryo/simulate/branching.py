@@ -22,6 +22,7 @@ from embryo.core.frame import Frame
 from embryo.core.state import State
 from embryo.core.trajectory import Trajectory
 from embryo.simulate.division import Brood, Division
+from embryo.simulate.ensembles import FOUNDER
 from embryo.simulate.rollout import numbered
 from embryo.simulate.steps import BLOCK, Method, Steps, advance, grid, require_finite, require_times
 
@@ -100,11 +101,11 @@ def particles(  # noqa: PLR0913  a roll-out needs all of these, all but three by
         require_finite(tissue.state, float(times[k]))
         seen.append(tissue)
     names = cells or numbered(len(start))
+    every, states = _aligned(seen)
     record = {
         "method": method, "step_h": step_h, "growth": "particles", "luck": seed, "spacing_um": apart,
-        "turnover_per_h": turnover_per_h, **(provenance or {}),
+        "turnover_per_h": turnover_per_h, FOUNDER: pedigree.clone(every).tolist(), **(provenance or {}),
     }  # fmt: skip
-    every, states = _aligned(seen)
     kept = [s.to(start.x.device) for s in states]
     called = tuple(map(str, pedigree.names(every, names)))
     return Trajectory.of(
