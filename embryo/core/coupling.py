@@ -66,6 +66,17 @@ class Coupling:
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(self.descendants) / (self.t1_h - self.t0_h))
 
+    def at(self, s: float) -> sparse.csr_array:
+        """Return the mass on each pair at share `s` of the interval, in cells, if each source grows evenly.
+
+        At 0 a source's own mass of 1, shared among its descendants; at 1 the plan; between the two the path's weight
+        for interpolation and regression. The plan itself would weigh the middle as if all growth had happened.
+        """
+        descendants = self.descendants
+        grown = np.zeros_like(descendants)
+        np.power(descendants, s - 1, out=grown, where=descendants > 0)
+        return sparse.csr_array(self.plan * grown[:, None])
+
     def push(self, values: Float[np.ndarray, " sources *dims"]) -> Float[np.ndarray, " targets *dims"]:
         """Carry values of sources to targets: the mean over each target's ancestors; NaN where it has none."""
         return _average(self.plan.T.tocsr(), values)

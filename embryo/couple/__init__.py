@@ -2,7 +2,7 @@
 
 from embryo.couple.consecutive import series
 from embryo.couple.lineage import tracks
-from embryo.couple.options import Solver, Transport
+from embryo.couple.options import Niche, Solver, Transport
 from embryo.couple.unpaired import transport
 
-__all__ = ["Solver", "Transport", "series", "tracks", "transport"]
+__all__ = ["Niche", "Solver", "Transport", "series", "tracks", "transport"]

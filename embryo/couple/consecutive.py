@@ -82,4 +82,4 @@ def _transports(adata: AnnData, options: Transport, seed: int) -> Iterator[Coupl
     for t0, t1 in itertools.pairwise(times):
         size = [np.sum(t == u) / len(np.unique(embryos[t == u])) for u in (t0, t1)]
         growth = size[1] / size[0] if options.counts_grow else 1.0
-        yield transport_between(adata, kept[t0], kept[t1], options=options, growth=float(growth))
+        yield transport_between(adata, kept[t0], kept[t1], options=options, growth=float(growth), seed=seed)

@@ -1,18 +1,21 @@
 """Two populations -> a Coupling, by optimal transport."""
 
-import warnings
+from typing import Any
 
 import numpy as np
-import ot
 from anndata import AnnData
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from scipy import sparse
 
 from embryo.core import schema
 from embryo.core.coupling import Coupling
+from embryo.core.errors import Problem, SchemaError
+from embryo.couple.alignment import align
+from embryo.couple.costs import Populations, penalties, populations, squares
 from embryo.couple.options import Transport
+from embryo.couple.solvers import solve
 
-_TARGET_PENALTY = 100.0  # every target has ancestors: its marginal is all but hard
+_DUST = 1e-6  # of both marginals: smaller entries of a plan are dropped
 
 
 def transport(
@@ -22,8 +25,9 @@ def transport(
     *,
     options: Transport,
     growth: float = 1.0,
+    seed: int = 0,
 ) -> Coupling:
-    """Couple two populations by optimal transport on a fused cost of expression and space.
+    """Couple two populations by optimal transport on a fused cost of expression, space, niche and types.
 
     Parameters
     ----------
@@ -32,71 +36,65 @@ def transport(
     sources, targets
         Row numbers of the two populations.
     options
-        Solver and weights.
+        Solver, cost and weights.
     growth
         Cells at t1 per cell at t0; the plan's total is ``growth`` times the number of sources.
+    seed
+        Draws the samples on which large populations are aligned.
 
     Returns
     -------
     Coupling
-        Diagnostics: transport cost per unit mass and the largest relative error of each marginal.
+        Every target descends from someone: columns sum to ``growth * sources / targets`` however far the solver let
+        the target marginal relax, and what it took from a target is growth of the cells that reach it (the end of the
+        optimal semi-couplings of Chizat et al. 2018; Liero et al. 2018, Invent. Math. 211:969). Targets that nothing
+        may reach are left out. `Coupling.at` is the mass on the way. Diagnostics: cost per unit mass,
+        how far the plan's marginals are from even, residuals, duality gap, iterations and the alignment.
+
+    Raises
+    ------
+    SchemaError
+        If the data lack what the options read, or no pair is allowed.
     """
-    cost = _cost(adata, sources, targets, options.space_weight)
-    a, b = np.full(len(sources), 1 / len(sources)), np.full(len(targets), 1 / len(targets))
-    plan, complaints = _solve(a, b, cost, options)
-    mass = plan.sum()
-    notes = {
-        "method": f"transport/{options.solver}",
-        "cost": float((plan * cost).sum() / mass),
-        "source_error": float(np.abs(plan.sum(1) / mass - a).max() * len(a)),
-        "target_error": float(np.abs(plan.sum(0) / mass - b).max() * len(b)),
-        "converged": not complaints,
-        "complaints": complaints,
-        "growth": growth,
-    }
-    plan = np.where(plan > plan.max() * 1e-6, plan, 0)
-    plan *= growth * len(sources) / plan.sum()
+    pair = populations(adata, sources, targets, options)
+    extra = None if options.transitions is None else penalties(adata, sources, targets, options.transitions)
+    notes: dict[str, Any] = {"method": f"transport/{options.solver}", "growth": growth}
+    if options.align != "no" and pair.space[0].shape[1]:
+        aligned = align(pair, extra, options, seed)
+        pair = pair.moved(aligned.motion)
+        notes["alignment"] = aligned.notes
+    plan, found = _dense(pair, extra, options)
+    notes |= found
     t = adata.obs[schema.TIME].to_numpy(float)
-    return Coupling(float(t[sources[0]]), float(t[targets[0]]), sparse.csr_array(plan), sources, targets, notes)
+    ends = float(t[sources[0]]), float(t[targets[0]])
+    return Coupling(*ends, *descent(plan, growth, sources, targets), notes)
 
 
-def _solve(
-    a: Float[np.ndarray, " sources"],
-    b: Float[np.ndarray, " targets"],
-    cost: Float[np.ndarray, "sources targets"],
-    options: Transport,
-) -> tuple[Float[np.ndarray, "sources targets"], list[str]]:
-    """Return the plan and what the solver complained of; empty when it converged."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        if options.solver == "exact":
-            plan = ot.emd(a, b, cost, numItermax=10_000_000)
-        else:
-            plan = ot.unbalanced.sinkhorn_unbalanced(
-                a,
-                b,
-                cost,
-                options.epsilon,
-                (options.tau, _TARGET_PENALTY),
-                method="sinkhorn_stabilized",
-                numItermax=5000,
-            )
-    return plan, [str(w.message) for w in caught]
+def _dense(pair: Populations, extra: np.ndarray | None, options: Transport) -> tuple[sparse.csr_array, dict[str, Any]]:
+    body = squares(*pair.body) if extra is None else squares(*pair.body) + extra
+    x, y = (pair.scale * u for u in pair.space)
+    solved = solve(body, x, y, options)
+    plan, mass = solved.plan, float(solved.plan.sum())
+    if not mass > 0:
+        problem = Problem("no allowed pair of cells", "some", "allow transitions that happen (couple.transitions)")
+        raise SchemaError(problem, subject="couple")
+    cost = squares(*(np.hstack(part) for part in zip(pair.body, (x, y), strict=True)))
+    rows, columns = plan.sum(axis=1), plan.sum(axis=0)
+    notes = {
+        "cost": float((plan * cost).sum() / mass),
+        "source_error": float(np.abs(rows / mass * len(rows) - 1).max()),
+        "target_error": float(np.abs(columns / mass * len(columns) - 1).max()),
+        **solved.notes,
+    }
+    kept = (plan > _DUST * rows[:, None]) | (plan > _DUST * columns)
+    return sparse.csr_array(np.where(kept, plan, 0)), notes
 
 
-def _cost(
-    adata: AnnData, i: Int[np.ndarray, " sources"], j: Int[np.ndarray, " targets"], space_weight: float
-) -> Float[np.ndarray, "sources targets"]:
-    z = np.asarray(adata.obsm[schema.EMBED], float)
-    cost = _scaled_squares(z[i], z[j])
-    if schema.SPATIAL in adata.obsm and space_weight > 0:
-        x = np.asarray(adata.obsm[schema.ALIGNED], float)
-        cost = (1 - space_weight) * cost + space_weight * _scaled_squares(x[i], x[j])
-    return np.ascontiguousarray(cost)
-
-
-def _scaled_squares(
-    a: Float[np.ndarray, "sources dims"], b: Float[np.ndarray, "targets dims"]
-) -> Float[np.ndarray, "sources targets"]:
-    c: np.ndarray = ot.dist(a, b, metric="sqeuclidean")
-    return np.asarray(c / max(c.mean(), np.finfo(float).tiny))
+def descent(
+    plan: sparse.csr_array, growth: float, sources: Int[np.ndarray, " sources"], targets: Int[np.ndarray, " targets"]
+) -> tuple[sparse.csr_array, Int[np.ndarray, " sources"], Int[np.ndarray, " reached"]]:
+    """Return a plan of mass as expected numbers of descendants, with the rows of its sources and targets."""
+    columns = np.asarray(plan.sum(axis=0), dtype=float).ravel()
+    reached = np.flatnonzero(columns > 0)
+    each = growth * len(sources) / len(targets)
+    return sparse.csr_array(plan[:, reached] * (each / columns[reached])), sources, targets[reached]
