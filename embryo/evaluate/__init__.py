@@ -1,6 +1,7 @@
 """Predictions against held-out truth, always beside their floors, their ceiling and the spread of repeats.
 
 - `positions`: where each cell is, for tracked embryos.
+- `tracked`: the same forecast by an atlas of named cells, with names and without, fold by fold.
 - `populations`: the embryo as a whole at later times: form, states, fates, numbers.
 - `embedding`: embeddings of cells, by probes, clusters, batches and order of stages.
 - `edits`: an edited roll-out against embryos that truly carry the edit.
@@ -14,6 +15,7 @@ from embryo.evaluate.exam import Task
 from embryo.evaluate.population import Population, populations
 from embryo.evaluate.positions import positions
 from embryo.evaluate.result import Result, Rollout
+from embryo.evaluate.tracked import tracked
 
 __all__ = [
     "Embedding",
@@ -26,4 +28,5 @@ __all__ = [
     "populations",
     "positions",
     "require_floors",
+    "tracked",
 ]

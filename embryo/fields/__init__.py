@@ -1,4 +1,4 @@
-"""Laws of motion behind the `Field` protocol: analytic ones with known answers, and the learned flow network."""
+"""Laws of motion behind the `Field` protocol, analytic with known answers or learned, and atlases of named cells."""
 
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,20 @@ from torch import nn
 from embryo.core import store
 from embryo.core.errors import Problem, StoreError
 from embryo.fields.analytic import Expansion, Linear, Rotation, Still
+from embryo.fields.atlas import Atlas
+from embryo.fields.departure import Rule
 from embryo.fields.flow import FlowNetwork, Scales
 from embryo.fields.spatial import Body, SpatialNetwork
 
 __all__ = [
+    "Atlas",
     "Body",
     "Expansion",
     "FlowNetwork",
     "Learned",
     "Linear",
     "Rotation",
+    "Rule",
     "Scales",
     "SpatialNetwork",
     "Still",

@@ -189,3 +189,17 @@ def test_scores_average_seeds_before_embryos_and_pair_by_embryo() -> None:
     (sentence,) = scores.sentences()
     assert "better than “strong”" in sentence
     assert not sentence.startswith("error, t: not")
+
+
+def test_two_models_of_ours_are_told_apart() -> None:
+    scores = Scores("board", "error", "µm")
+    for k, embryo in enumerate("abc"):
+        scores.add("good", "ours", "t", embryo, 1.0 + 0.01 * k)
+        scores.add("bad", "ours", "t", embryo, 3.0 + 0.02 * k)
+        scores.add("mean", "floor", "t", embryo, 2.0)
+    assert scores.best_floor("t", {"a": 1.0}) == ("mean", {"a": 2.0})
+    assert scores.best_floor("t", {}) == (None, {})
+    assert [s.split(" (")[0] for s in scores.sentences()] == [
+        "error, t, good: better than “mean”",
+        "error, t, bad: worse than “mean”",
+    ]

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from anndata import AnnData
 from jaxtyping import Float, Int
-from scipy.linalg import logm
 from scipy.stats import special_ortho_group
 
 from embryo.core import schema, table
@@ -210,7 +209,7 @@ class _View:
     def turned(self, by_names: Rigid) -> float:
         """Return the angle between the pose found and that of the names, degrees."""
         apart = by_names.rotation.T @ self.placed.motion.after(self.pose).rotation
-        return float(np.degrees(np.linalg.norm(logm(apart)) / np.sqrt(2)))
+        return float(np.degrees(np.arccos(np.clip((np.trace(apart) - (len(apart) - 2)) / 2, -1, 1))))
 
 
 def _hidden(atlas: Atlas, held: _Held, t0_h: float, seed: int) -> Iterator[_View]:

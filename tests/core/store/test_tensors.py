@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -45,6 +46,13 @@ def test_nan_views_shared_memory_and_gradients(tmp_path: Path) -> None:
     assert all(bits(back[name]) == bits(t.detach()) for name, t in tensors.items())
     back["whole"].mul_(0)  # what was read is ours to change, and the file does not follow
     assert bits(read_tensors(tmp_path / "x.safetensors")[0]["whole"]) == bits(base.detach())
+
+
+def test_an_empty_array_without_strides_is_written(tmp_path: Path) -> None:
+    empty = torch.as_tensor(np.zeros((5, 0)).mean(axis=0))  # numpy gives it stride 0
+    assert empty.stride() == (0,)
+    write_tensors(tmp_path / "x.safetensors", {"empty": empty}, {})
+    assert read_tensors(tmp_path / "x.safetensors")[0]["empty"].shape == (0,)
 
 
 def test_what_does_not_fit_is_told_and_the_old_kept(tmp_path: Path) -> None:
