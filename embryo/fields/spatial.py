@@ -11,6 +11,8 @@ products as inputs as in Villar et al. 2021). For cell i at x_i with mass m_i, c
 
 Coefficients come from the state, the time, messages and all scalar products of these vectors. A body is not its mirror
 image: rotated vectors (in the plane) or cross products (in space), and determinants, let the law tell left from right.
+Growth reads the cell's own state and the time alone: where cells divide and die more is seen in what they are, and a
+law that may blame the place instead fits the noise of sampling.
 
 A particle of mass m stands for m cells, so distances between cells are m^(-1/n) of those between particles: a body
 sampled at a tenth of its cells, or pooled with another, reads like the whole.
@@ -109,7 +111,7 @@ class SpatialNetwork(nn.Module):
         self._turned = _VECTORS if space == 2 else len(list(itertools.combinations(range(_VECTORS), 2)))
         products = _VECTORS * (_VECTORS + 1) // 2 + len(self._groups)
         inputs = seen + 1 + 2 * _FREQUENCIES + products + _HIDDEN + 1
-        outputs = dims + genes + 1 + _VECTORS + self._turned
+        outputs = dims + genes + _VECTORS + self._turned
         self.pole = nn.Sequential(nn.Linear(seen, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, _POLES))
         self.here, self.there = nn.Linear(seen, _HIDDEN), nn.Linear(seen, _HIDDEN, bias=False)
         self.between = nn.Linear(1 + len(_DISTANCES) + _VECTORS - _MESSAGES, _HIDDEN, bias=False)
@@ -119,6 +121,7 @@ class SpatialNetwork(nn.Module):
         for i in range(depth):
             layers += [nn.Linear(inputs if i == 0 else width, width), nn.SiLU()]
         self.trunk = nn.Sequential(*layers, nn.Linear(width, outputs))
+        self.birth = nn.Sequential(nn.Linear(seen + 1 + 2 * _FREQUENCIES, width), nn.SiLU(), nn.Linear(width, 1))
         self.centre: Tensor
         self.spread: Tensor
         self.rate: Tensor
@@ -153,18 +156,18 @@ class SpatialNetwork(nn.Module):
 
     def rates(self, t: Float[Tensor, ""], state: State) -> Float[Tensor, "cells outputs"]:
         """Return standardised rates (dz, dg, dx, growth) of one body at time `t` (hours), without the repulsion."""
-        seen = self._seen(state)
+        t, seen = t.to(state.x.dtype), self._seen(state)
         vectors, read = self._vectors(t, state, seen)
-        inputs = [seen, self._time(t).expand(len(state), -1), _softened(self._products(vectors)), read]
-        rates, growth, along = self.trunk(torch.cat(inputs, dim=-1)).split(
-            [self.columns["z"] + self.columns["g"], 1, _VECTORS + self._turned], dim=-1
+        own = torch.cat([seen, self._time(t).expand(len(state), -1)], dim=-1)
+        rates, along = self.trunk(torch.cat([own, _softened(self._products(vectors)), read], dim=-1)).split(
+            [self.columns["z"] + self.columns["g"], _VECTORS + self._turned], dim=-1
         )
         dx = (along.unsqueeze(-1) * torch.cat([vectors, self._handed(vectors)], dim=1)).sum(1)
-        return torch.cat([rates, dx, growth], dim=-1)
+        return torch.cat([rates, dx, self.birth(own)], dim=-1)
 
     def forward(self, t: Float[Tensor, ""], state: State) -> Velocity:
         """Velocity of every cell at time `t` (hours); see `embryo.core.field.Field`."""
-        rates = self.rates(t.to(state.x.dtype), state) * self.rate
+        rates = self.rates(t, state) * self.rate
         dz, dg, dx, growth = rates.split([*self.columns.values(), 1], dim=-1)
         return Velocity(dz, dg, dx + self.repulsion(t, state), growth.squeeze(-1))
 

@@ -69,7 +69,7 @@ def test_a_body_is_not_its_mirror_image(space: int) -> None:
     flip = torch.diag(torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)[:space])
     mirrored = field(T, State(here.z, here.g, here.x @ flip, here.log_mass))
     assert (mirrored.dx - field(T, here).dx @ flip).abs().max() > 1e-3
-    assert (mirrored.growth - field(T, here).growth).abs().max() > 1e-4
+    assert (mirrored.dz - field(T, here).dz).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("part", ["z", "g", "x"])
@@ -81,6 +81,13 @@ def test_a_cell_feels_its_neighbours(part: str) -> None:
     changed = (field(T, State(**moved)).dx - field(T, here).dx).norm(dim=1)
     near = torch.cdist(here.x, here.x)[7].argsort()[1:4]
     assert changed[near].min() > 1e-5
+
+
+def test_growth_reads_the_cell_and_not_its_place() -> None:
+    field, here = network(3), body(40, 3, 1)
+    elsewhere = State(here.z, here.g, here.x.flip(0), here.log_mass)
+    torch.testing.assert_close(field(T, elsewhere).growth, field(T, here).growth, rtol=0.0, atol=0.0)
+    assert (field(T, State(here.z + 1, here.g, here.x, here.log_mass)).growth - field(T, here).growth).abs().min() > 0
 
 
 def test_particles_of_eight_cells_lie_twice_as_far_apart() -> None:
