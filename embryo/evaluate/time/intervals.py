@@ -28,14 +28,14 @@ class Sample:
         that cannot be drawn again.
     random
         Whether seeds differ: one seed of something random has no interval.
-    curvature
-        Matrix of distances within the truth, for a score that is quadratic in its weights.
+    wobble
+        What the draws do to the part of a score that is quadratic in the truth's weights; see `Bootstrap.wobble`.
     """
 
     values: Float[np.ndarray, " seeds"]
     influence: Float[np.ndarray, " cells"] | None
     random: bool = False
-    curvature: Float[np.ndarray, "cells cells"] | None = None
+    wobble: Float[np.ndarray, " draws"] | None = None
 
     def minus(self, other: "Sample") -> "Sample":
         """Return the paired difference, seed by seed; what is quadratic in the truth is common and drops out."""
@@ -94,6 +94,17 @@ class Bootstrap:
             deviations = (shares / sizes)[:, member] - 1 / cells
         return cls(deviations, units, "embryos" if several else "cells", seed)
 
+    def wobble(self, within: Float[np.ndarray, "cells cells"]) -> Float[np.ndarray, " draws"]:
+        """Return what the draws do to ``-E d(Y, Y')`` beyond its linear part, without the mean, which is bias.
+
+        Parameters
+        ----------
+        within
+            d between the cells of the truth: distances, or the negative of a kernel.
+        """
+        moved = -np.einsum("dc,dc->d", self.deviations @ within, self.deviations)
+        return np.asarray(moved - moved.mean())
+
     def interval(self, sample: Sample, *, level: float = LEVEL) -> Interval:
         """Return the mean over seeds with its percentile interval, widened for few units by Student's t.
 
@@ -116,9 +127,8 @@ class Bootstrap:
         if sample.influence is None or self.units < 2 or (sample.random and seeds < 2) or not np.isfinite(value):
             return Interval(value, np.nan, np.nan, seeds)
         over_units = self.deviations @ sample.influence
-        if sample.curvature is not None:
-            wobble = -np.einsum("dc,dc->d", self.deviations @ sample.curvature, self.deviations)
-            over_units = over_units + wobble - wobble.mean()
+        if sample.wobble is not None:
+            over_units = over_units + sample.wobble
         parts, free = [over_units], [self.units - 1]
         if seeds > 1:
             rng = np.random.default_rng([self.seed, seeds])

@@ -124,6 +124,12 @@ class Series:
             self.counts_grow,
         )
 
+    def part(self, rows: np.ndarray) -> "Series":
+        """Return a series of one stage with `rows` of it alone."""
+        (t,), (state,), (labels,), (groups,) = self.times_h, self.states, self.labels, self.groups
+        kept = state[torch.from_numpy(np.asarray(rows))]
+        return Series((t,), (kept,), (labels[rows],), (groups[rows],), self.counts_grow)
+
     def index(self, t_h: float) -> int | None:
         """Return which stage was observed at `t_h`; None if none was."""
         near = np.isclose(self.times_h, t_h, rtol=_SAME, atol=_SAME)
