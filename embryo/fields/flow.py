@@ -51,7 +51,8 @@ class FlowNetwork(nn.Module):
     width, depth, frequencies
         Size of the trunk and number of Fourier pairs.
     head_depth
-        Hidden layers that each of the three heads (dz and dg, dx, growth) has for itself, on top of the trunk.
+        Hidden layers that each of the three heads (dz and dg, dx, growth) has for itself, on top of the trunk; with
+        none they are one linear layer.
     """
 
     alone = True
@@ -80,10 +81,10 @@ class FlowNetwork(nn.Module):
         inputs, outputs = dims + genes + space, dims + genes + space + 1
         seen = sum(self.columns[p] for p in self.reads) + time * (1 + 2 * frequencies)
         self.trunk = _layers(seen, width, depth)
-        self.heads = nn.ModuleDict()
-        for name, columns in {"state": dims + genes, "space": space, "growth": 1}.items():
-            if columns:
-                self.heads[name] = nn.Sequential(*_layers(width, width, head_depth), nn.Linear(width, columns))
+        columns = (dims + genes, space, 1) if head_depth else (outputs,)
+        self.heads = nn.ModuleList(
+            nn.Sequential(*_layers(width, width, head_depth), nn.Linear(width, n)) for n in columns if n
+        )
         self.centre: Tensor
         self.spread: Tensor
         self.rate: Tensor
@@ -115,9 +116,10 @@ class FlowNetwork(nn.Module):
         """Return what the trunk reads of cells at their own times `t` (hours); no weights are involved."""
         flat = (torch.cat([state.z, state.g, state.x], dim=-1) - self.centre) / self.spread
         split = dict(zip(_PARTS, flat.split(list(self.columns.values()), dim=-1), strict=True))
-        return torch.cat([*(split[p] for p in self.reads), *([self._clock(t)] if self.time else [])], dim=-1)
+        return torch.cat([*(split[p] for p in self.reads), *([self.clock(t)] if self.time else [])], dim=-1)
 
-    def _clock(self, t: Float[Tensor, " cells"]) -> Float[Tensor, "cells features"]:
+    def clock(self, t: Float[Tensor, " cells"]) -> Float[Tensor, "cells features"]:
+        """Return the features of time; no weights are involved."""
         u = ((t - self.window_h[0]) / (self.window_h[1] - self.window_h[0])).unsqueeze(-1)
         k = torch.arange(1, self._shape["frequencies"] + 1, device=t.device, dtype=t.dtype)
         angle = torch.pi * u * k
@@ -126,7 +128,8 @@ class FlowNetwork(nn.Module):
     def rates(self, inputs: Float[Tensor, "cells features"]) -> Float[Tensor, "cells outputs"]:
         """Return standardised rates (dz, dg, dx, growth)."""
         hidden = self.trunk(inputs)
-        return torch.cat([head(hidden) for head in self.heads.values()], dim=-1)
+        out: Tensor = torch.cat([head(hidden) for head in self.heads], dim=-1)
+        return out
 
     def forward(self, t: Float[Tensor, ""], state: State) -> Velocity:
         """Velocity of every cell at time `t` (hours); see `embryo.core.field.Field`."""

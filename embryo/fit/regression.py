@@ -85,9 +85,8 @@ def regress(
         for batch in batches:
             optimiser.param_groups[0]["lr"] = training.learning_rate * _cosine(done / training.steps)
             loss = _loss(network, batch, columns)
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, 10.0, foreach=True)
+            for weight, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+                weight.grad = slope
             optimiser.step()
             update(average, weights, done)
             losses.append(loss.detach())
