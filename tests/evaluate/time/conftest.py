@@ -35,7 +35,7 @@ def make_series() -> Callable[..., Series]:
 def drift(make_state, make_series) -> Series:
     """Three clouds that move by (3, 0) per hour and spread, 80 cells each."""
     rng = np.random.default_rng(0)
-    clouds = [rng.normal(0, 1 + 0.3 * k, (80, 2)) + [3.0 * k, 0] for k in range(3)]
+    clouds = [rng.normal([3.0 * k, 0], 1 + 0.3 * k, (80, 2)) for k in range(3)]
     return make_series({float(k): make_state(z) for k, z in enumerate(clouds)})
 
 
