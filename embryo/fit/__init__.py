@@ -1,9 +1,29 @@
-"""Couplings -> Field: flow matching."""
+"""Couplings -> Field by flow matching, or stages -> Field by matching roll-outs to them."""
 
 from embryo.fit.atlas import atlas
 from embryo.fit.coupled import Pairs, pairs, states
+from embryo.fit.growth import smoothed
+from embryo.fit.matching import Matching, match
 from embryo.fit.paths import Ends, Tube, path
 from embryo.fit.regression import Progress, flow, regress
+from embryo.fit.spatial import Tissue, spatial_flow
 from embryo.fit.training import Training
 
-__all__ = ["Ends", "Pairs", "Progress", "Training", "Tube", "atlas", "flow", "pairs", "path", "regress", "states"]
+__all__ = [
+    "Ends",
+    "Matching",
+    "Pairs",
+    "Progress",
+    "Tissue",
+    "Training",
+    "Tube",
+    "atlas",
+    "flow",
+    "match",
+    "pairs",
+    "path",
+    "regress",
+    "smoothed",
+    "spatial_flow",
+    "states",
+]
