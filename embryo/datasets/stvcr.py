@@ -12,7 +12,8 @@ from embryo.core.errors import Problem, SchemaError
 from embryo.datasets import contract
 from embryo.datasets.registry import Dataset
 
-TRUE_FRAME = "spatial_gt"
+TRUE_FRAME, TRUE_VELOCITY = "spatial_gt", "spatial_velocity"  # obsm
+TRUE_GROWTH = "growth_rate"  # obs
 
 
 def convert(files: Sequence[Path], dataset: Dataset) -> AnnData:

@@ -74,6 +74,20 @@ def smoothed(
     return np.split(np.exp(pick @ u), ends[:-1])
 
 
+def rescaled(adata: AnnData, couplings: Sequence[Coupling], *, strength: float = 16.0) -> list[Coupling]:
+    """Return couplings whose sources have their smoothed numbers of descendants; see `smoothed`.
+
+    Who descends from whom is kept in proportion. A source without any descendant in the plan keeps none.
+    """
+    made = []
+    for c, expected in zip(couplings, smoothed(adata, couplings, strength=strength), strict=True):
+        held = c.descendants
+        factor = np.where(held > 0, expected / np.where(held > 0, held, 1.0), 0.0)
+        plan = sparse.csr_array(sparse.diags_array(factor) @ c.plan)
+        made.append(Coupling(c.t0_h, c.t1_h, plan, c.sources, c.targets, {**c.diagnostics, "smoothing": strength}))
+    return made
+
+
 def _laplacian(cells: State, t: np.ndarray, couplings: Sequence[Coupling]) -> sparse.csr_array:
     """Join cells to their nearest of the same stage (weight 1) and to their coupled ones (weight: the plan)."""
     features = torch.cat([_scaled(cells.z), _scaled(cells.x)], dim=1)

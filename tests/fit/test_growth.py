@@ -52,6 +52,15 @@ def test_the_strongest_prior_gives_one_rate_to_what_hangs_together() -> None:
         np.testing.assert_allclose(found[kind], couplings[0].descendants[kind].mean(), rtol=1e-3)
 
 
+def test_rescaled_couplings_keep_who_becomes_whom() -> None:
+    adata, couplings, _ = tissue(100)
+    (made,), (expected,) = growth.rescaled(adata, couplings), growth.smoothed(adata, couplings)
+    before, after = couplings[0].plan.toarray(), made.plan.toarray()
+    has = before.sum(axis=1) > 0
+    np.testing.assert_allclose(after.sum(axis=1), np.where(has, expected, 0))
+    np.testing.assert_allclose(after[has] / expected[has, None], before[has] / before[has].sum(1, keepdims=True))
+
+
 def test_it_is_the_minimum_that_a_general_optimiser_finds() -> None:
     adata, couplings, _ = tissue(30)
     laplacian = growth._laplacian(growth.states(adata), adata.obs[schema.TIME].to_numpy(float), couplings)
