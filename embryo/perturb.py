@@ -92,6 +92,10 @@ class EditedField:
         context = replace(self.context, response=self.context.response.to(device))
         return replace(self, base=laws.to(self.base, device), masks=self.masks.to(device), context=context)
 
+    def fast(self) -> "EditedField":
+        """Return the law made ready for many evaluations."""
+        return replace(self, base=laws.fast(self.base))
+
     def __call__(self, t: Float[Tensor, ""], state: State) -> Velocity:
         v = self.base(t, state)
         acting = [(edit, mask) for edit, mask in zip(self.edits, self.masks, strict=True) if edit.active(float(t))]

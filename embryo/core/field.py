@@ -27,6 +27,8 @@ class Field(Protocol):
         default.
     ``to(device)``
         The same law on another device. Itself by default.
+    ``fast()``
+        The same law, up to rounding, made ready for many evaluations without gradients. Itself by default.
     """
 
     def __call__(self, t: Float[Tensor, ""], state: State) -> Velocity:
@@ -67,3 +69,9 @@ def to(field: _F, device: torch.device | str) -> _F:
     """Return the law on a device."""
     own = getattr(field, "to", None)
     return field if own is None else own(device)
+
+
+def fast(field: Field) -> Field:
+    """Return the law made ready for many evaluations."""
+    own = getattr(field, "fast", None)
+    return field if own is None else own()

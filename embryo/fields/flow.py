@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from embryo.core.state import State, Velocity
+from embryo.fields.folded import Folded, Standard
 
 _PARTS = ("z", "g", "x")
 
@@ -136,6 +137,19 @@ class FlowNetwork(nn.Module):
         rates = self.rates(self.inputs(t.to(state.x.dtype).expand(len(state)), state)) * self.rate
         dz, dg, dx, growth = rates.split([*self.columns.values(), 1], dim=-1)
         return Velocity(dz, dg, dx, growth.squeeze(-1))
+
+    def fast(self) -> Folded:
+        """Return the same law for many evaluations without gradients, with today's weights."""
+        chosen = torch.cat([torch.full((n,), p in self.reads) for p, n in self.columns.items()])
+        rows = chosen.nonzero()[:, 0].to(self.centre.device)
+        return Folded(
+            trunk=self.trunk,
+            heads=[head for head in self.heads if isinstance(head, nn.Sequential)],
+            standard=Standard(self.centre[rows], self.spread[rows], self.rate),
+            columns=self.columns,
+            reads=self.reads,
+            clock=self.clock if self.time else None,
+        )
 
 
 def _layers(seen: int, width: int, depth: int) -> nn.Sequential:

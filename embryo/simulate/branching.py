@@ -24,7 +24,7 @@ from embryo.core.trajectory import Trajectory
 from embryo.simulate.division import Brood, Division
 from embryo.simulate.ensembles import FOUNDER
 from embryo.simulate.rollout import numbered
-from embryo.simulate.steps import BLOCK, Method, Steps, advance, grid, require_finite, require_times
+from embryo.simulate.steps import BLOCK, Method, Steps, advance, grid, ready, require_finite, require_times
 
 MAX_CELLS = 1_000_000
 
@@ -88,9 +88,8 @@ def particles(  # noqa: PLR0913  a roll-out needs all of these, all but three by
     steps = Steps(step_h, method, block, on_step)
     apart = _spacing(start) if spacing_um is None else spacing_um
     _require(times_h, steps, apart, turnover_per_h)
-    where = start.x.device if device is None else torch.device(device)
-    law, now = (field, start) if device is None else (laws.to(field, where), start.to(where))
-    times = torch.as_tensor(list(times_h), dtype=start.x.dtype, device=where)
+    law, now = ready(field, start, device)
+    times = torch.as_tensor(list(times_h), dtype=start.x.dtype, device=now.x.device)
     tissue = _Tissue(law, now, Division(seed, apart).begin(len(start), start.x.shape[1]))
     seen = [tissue]
     rules = _Rules(Division(seed, apart), steps, turnover_per_h, max_cells)

@@ -10,13 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from embryo.core import field as laws
 from embryo.core.field import Field
 from embryo.core.frame import Frame
 from embryo.core.state import State
 from embryo.core.store import Head, Stored, open_trajectory, recording
 from embryo.core.trajectory import Trajectory
-from embryo.simulate.steps import BLOCK, Method, Steps, blocks, frames, require_times
+from embryo.simulate.steps import BLOCK, Method, Steps, blocks, frames, ready, require_times
 
 
 def forward(  # noqa: PLR0913  a roll-out needs all of these, all but three by name
@@ -71,9 +70,8 @@ def forward(  # noqa: PLR0913  a roll-out needs all of these, all but three by n
     """
     steps = Steps(step_h, method, block, on_step)
     require_times(times_h, steps)
-    where = start.x.device if device is None else torch.device(device)
-    law, begin = (field, start) if device is None else (laws.to(field, where), start.to(where))
-    times = torch.as_tensor(list(times_h), dtype=start.x.dtype, device=where)
+    law, begin = ready(field, start, device)
+    times = torch.as_tensor(list(times_h), dtype=start.x.dtype, device=begin.x.device)
     kept = [part.new_empty((len(times), *part.shape)) for part in start.parts()]
     for k, state in frames(law, begin, times, steps):
         for whole, part in zip(kept, state.parts(), strict=True):
@@ -128,14 +126,13 @@ def record(  # noqa: PLR0913  as of forward
     """
     steps = Steps(step_h, method, block, on_step)
     require_times(times_h, steps)
-    where = start.x.device if device is None else torch.device(device)
-    law, begin = (field, start) if device is None else (laws.to(field, where), start.to(where))
-    times = torch.as_tensor(list(times_h), dtype=start.x.dtype, device=where)
+    law, begin = ready(field, start, device)
+    times = torch.as_tensor(list(times_h), dtype=start.x.dtype, device=begin.x.device)
     made = {"method": method, "step_h": step_h, **(provenance or {})}
     head = Head(times, cells or numbered(len(start)), panel, frame or Frame(), made)
     with recording(path, head, begin, law=_digest(law, begin, times, block)) as ongoing:
         known = ongoing.done - 1
-        now = ongoing.last().to(where) if known else begin
+        now = ongoing.last().to(begin.x.device) if known else begin
         for k, state in frames(law, now, times, steps, done=known):
             if k > known:
                 ongoing.write(state)

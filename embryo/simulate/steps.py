@@ -63,6 +63,13 @@ class Steps:
     on_step: Callable[[float], None] | None = None
 
 
+def ready(field: Field, start: State, device: torch.device | str | None) -> tuple[Field, State]:
+    """Return field and start on a device (None: where they are), the field made ready for many evaluations."""
+    if device is None:
+        return laws.fast(field), start
+    return laws.fast(laws.to(field, device)), start.to(device)
+
+
 def advance(field: Field, state: State, span: Float[Tensor, "2"], steps: Steps) -> State:
     """Carry a state along a field from ``span[0]`` to ``span[1]`` (h), forwards or backwards in time.
 
