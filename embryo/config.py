@@ -92,16 +92,33 @@ class Embed(Section):
     panel_size: int = Field(32, ge=1, description="size of an automatic panel")
 
 
+class Niche(Section):
+    """Surroundings as a part of the cost of coupling; see `embryo.couple.Niche`."""
+
+    weight: float = Field(0.0, ge=0, le=1, description="share of the cost; 0: surroundings do not count")
+    of: str = Field("types", description="types, z, signals, or the name of a slot of obsm with features")
+    neighbours: int = Field(10, ge=1)
+    pairs: list[tuple[str, str]] = Field(default_factory=list, description="ligand and receptor, for signals")
+
+
 class Couple(Section):
     """Who becomes whom; see `embryo.couple`."""
 
     method: Literal["auto", "tracks", "transport"] = "auto"
-    solver: Literal["exact", "unbalanced"] = "exact"
+    solver: Literal["exact", "unbalanced", "fgw"] = "exact"
     space_weight: float = Field(0.5, ge=0, le=1)
-    epsilon: float = Field(0.02, gt=0)
-    tau: float = Field(1.0, gt=0)
-    max_cells: int = Field(1500, ge=2)
+    epsilon: float = Field(0.02, ge=0, description="entropy, in units of the mean cost; 0 for none")
+    tau: float = Field(1.0, gt=0, description="unbalanced: penalty on unequal numbers of descendants")
+    tau_target: float | None = Field(None, gt=0, description="unbalanced: the same of targets; null holds them equal")
+    max_cells: int = Field(1500, ge=2, description="larger populations are coupled in linear memory")
     counts_grow: bool = True
+    align: Literal["no", "near", "free"] = Field(
+        "no", description="turn each time onto the one before it while coupling, from its pose or from any"
+    )
+    niche: Niche = Niche()
+    transitions: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="penalties of type to type, in units of the mean cost; .inf forbids, * is any"
+    )
 
 
 class Fit(Section):

@@ -7,20 +7,24 @@ result does not depend on the poses in which they come.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from anndata import AnnData
 from jaxtyping import Float
 
+from embryo.core import schema
+from embryo.core.coupling import Coupling
 from embryo.core.frame import Rigid, best
 from embryo.couple.costs import Populations, squares
 from embryo.couple.options import Transport
 from embryo.couple.solvers import Solved, solve
 
-_CELLS, _FEW = 600, 200  # of each population: in the last search, and from every start
+_CELLS, _FEW = 1000, 200  # of each population: in the last search, and from every start
 _ROUNDS, _SOME = 30, 10  # alternations at most, likewise
-_STILL = 1e-4  # rotation (radians) that counts as none
+_STILL = 1e-3  # rotation (radians) that counts as none
 _TURNS = 12  # starts in the plane
 _APART = np.deg2rad(20)  # two optima that differ by less are one
 _CLOSE = 0.05  # relative cost within which another optimum makes the rotation ambiguous
@@ -74,6 +78,31 @@ def align(
         "ambiguous": bool(excess < _CLOSE),
     }
     return Aligned(motion, notes)
+
+
+def placed(adata: AnnData, couplings: Sequence[Coupling]) -> AnnData:
+    """Return a copy of the data with the positions of every time in the frame of the first.
+
+    Parameters
+    ----------
+    adata
+        The data that were coupled.
+    couplings
+        Of consecutive times, in order, coupled with ``align``; a time that was not turned keeps the pose that it has
+        beside the time before it.
+    """
+    moved = adata.copy()
+    x = np.array(adata.obsm[schema.ALIGNED], dtype=float)
+    t = adata.obs[schema.TIME].to_numpy(float)
+    motion = Rigid.identity(x.shape[1])
+    for c in couplings:
+        found = c.diagnostics.get("alignment")
+        if found is not None:
+            motion = motion.after(Rigid(np.array(found["rotation"]), np.array(found["translation_um"])))
+        rows = t == c.t1_h
+        x[rows] = motion(x[rows])
+    moved.obsm[schema.ALIGNED] = x
+    return moved
 
 
 def angle(rotation: Float[np.ndarray, "dims dims"]) -> float:

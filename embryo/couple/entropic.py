@@ -70,7 +70,7 @@ class Solution:
         return {
             "source_residual": self.source_residual,
             "target_residual": self.target_residual,
-            "duality_gap": self.gap,
+            "gap": self.gap,
             "iterations": self.iterations,
             "converged": self.converged,
         }

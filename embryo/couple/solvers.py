@@ -68,7 +68,7 @@ def _exact(cost: np.ndarray) -> Solved:
         plan, log = ot.emd(a, b, _priced(cost), numItermax=10_000_000, log=True)
     paid = float(log["cost"])
     gap = (paid - float(a @ log["u"] + b @ log["v"])) / max(abs(paid), np.finfo(float).tiny)
-    return _allowed(plan, cost, paid, {"duality_gap": gap}, [str(w.message) for w in caught])
+    return _allowed(plan, cost, paid, {"gap": gap}, [str(w.message) for w in caught])
 
 
 def _unbalanced(cost: np.ndarray, options: Transport, start: tuple[np.ndarray, np.ndarray] | None) -> Solved:

@@ -1,6 +1,7 @@
 """The middle stages of a run: couple, fit, simulate, perturb; each seed and embryo is a file of its own."""
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from embryo import couple, encoders, fields, fit, perturb, simulate
-from embryo.config import Config
+from embryo.config import Config, Couple
 from embryo.core import schema, store
 from embryo.core.coupling import Coupling
 from embryo.core.edit import Edit
@@ -29,20 +30,23 @@ def couple_all(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
     """Couple consecutive times of the training embryos and keep the couplings."""
     c = run.config.couple
     rows = np.flatnonzero((adata.obs[cells.SPLIT] == cells.TRAIN).to_numpy())
-    options = couple.Transport(
-        solver=c.solver, space_weight=c.space_weight, epsilon=c.epsilon, tau=c.tau, max_cells=c.max_cells,
-        counts_grow=c.counts_grow,
-    )  # fmt: skip
-    couplings = couple.series(adata[rows], method=c.method, transport=options, seed=run.config.seed)
+    couplings = couple.series(adata[rows], method=c.method, transport=transport(c), seed=run.config.seed)
     outputs = []
     for k, coupling in enumerate(couplings):
         outputs.append(f"couplings/{k:03d}.zarr")
         store.write_coupling(_in_rows_of(coupling, rows), run.path / outputs[-1])
-    methods = sorted({str(x.diagnostics["method"]) for x in couplings})
-    failed = sum(not x.diagnostics.get("converged", True) for x in couplings)
-    pairs = sum(x.plan.nnz for x in couplings)
-    summary = f"{len(couplings)} intervals by {', '.join(methods)}, {pairs:,} pairs"
-    return outputs, summary + (f"; {failed} did not converge" if failed else "")
+    return outputs, couple.summary(couplings)
+
+
+def transport(c: Couple) -> couple.Transport:
+    """Return the options of optimal transport that a config asks for."""
+    n = c.niche
+    niche = couple.Niche(n.weight, n.of, n.neighbours, tuple(n.pairs)) if n.weight > 0 else None
+    return couple.Transport(
+        solver=c.solver, space_weight=c.space_weight, epsilon=c.epsilon, tau=c.tau, tau_target=c.tau_target or inf,
+        max_cells=c.max_cells, counts_grow=c.counts_grow, align=c.align, niche=niche,
+        transitions=c.transitions or None,
+    )  # fmt: skip
 
 
 def _in_rows_of(c: Coupling, rows: np.ndarray) -> Coupling:

@@ -117,3 +117,12 @@ def test_what_is_wrong_with_a_coupling_is_listed_at_once() -> None:
 def test_times_must_rise_and_be_finite(times: tuple[float, float]) -> None:
     with pytest.raises(SchemaError, match="finite times"):
         couple(np.eye(2), *times)
+
+
+@settings(deadline=None)
+@given(plan=plans(), s=st.floats(0, 1))
+def test_mass_on_the_way_grows_evenly_from_one_cell_to_its_descendants(plan: np.ndarray, s: float) -> None:
+    coupling = couple(plan)
+    some = plan.sum(axis=1) > 0
+    np.testing.assert_allclose(coupling.at(s).sum(axis=1)[some], plan.sum(axis=1)[some] ** s, rtol=1e-9)
+    assert not coupling.at(s).toarray()[plan == 0].any()
