@@ -12,6 +12,7 @@ from embryo.core.errors import DivergedError, SchemaError, StaleError
 from embryo.core.state import State
 from embryo.fields import FlowNetwork
 from embryo.fit.sampling import Sampler
+from embryo.fit.training import Training
 
 
 def linear_ot(mean: np.ndarray, cov0: np.ndarray, cov1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +77,7 @@ def test_an_autonomous_law_is_the_same_at_all_times() -> None:
 def test_the_loss_and_the_weights_are_those_of_the_plain_loop() -> None:
     """Drawing many batches at once, fused steps and weights averaged aside: the same as torch's own, step by step."""
     pairs, _, _ = gaussian_pairs(300)
-    training = fit.Training(steps=70, batch=32, width=8, width_of_paths=0.1, delta=2.0)
+    training = Training(steps=70, batch=32, width=8, width_of_paths=0.1, delta=2.0)
     fitted = fit.regress(pairs, training)
     sampler = Sampler.of(pairs, training)
     torch.manual_seed(0)
