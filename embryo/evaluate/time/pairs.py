@@ -1,14 +1,18 @@
-"""Pairs of cells of two stages, by the plans of `embryo.couple`: what the floors lie between."""
+"""Pairs of cells of two stages, by the solvers of `embryo.couple`: what the floors lie between."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from jaxtyping import Float, Int
 from scipy import sparse
+from scipy.spatial.distance import cdist
 
 from embryo import couple, measure
 from embryo.core import schema
 from embryo.core.state import State
+from embryo.couple import entropic
 from embryo.evaluate.time.clouds import Cloud
 
 Pairs = tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]
@@ -26,7 +30,12 @@ def balanced(a: State, b: State) -> Pairs:
 
 def unbalanced(a: State, b: State) -> Pairs:
     """Return the pairs of an entropic plan with both marginals relaxed alike, on the same cost."""
-    return _pairs(a, b, couple.Transport(solver="unbalanced", epsilon=_EPSILON, tau=_TAU, tau_target=_TAU), _CELLS)
+    first, last, rows, columns = _drawn(a, b, _CELLS)
+    parts = [(p, q) for p, q in ((first.z, last.z), (first.x, last.x)) if p.shape[1]]
+    costs = [cdist(p, q, "sqeuclidean") for p, q in parts]
+    cost = np.mean([c / max(c.mean(), np.finfo(float).tiny) for c in costs], axis=0)
+    u, v = (np.full(len(k), 1 / len(k)) for k in (rows, columns))
+    return _listed(entropic.solve(u, v, cost, epsilon=_EPSILON, tau=(_TAU, _TAU)).plan, rows, columns)
 
 
 def fused(a: State, b: State) -> Pairs:
@@ -35,16 +44,25 @@ def fused(a: State, b: State) -> Pairs:
 
 
 def _pairs(a: State, b: State, options: couple.Transport, most: int) -> Pairs:
-    clouds = [Cloud.of(state, "stage") for state in (a, b)]
-    rows, columns = (measure.thin(c.mass, most)[0] for c in clouds)
-    z, x = (
-        np.concatenate([first[rows], last[columns]]) for first, last in zip(*((c.z, c.x) for c in clouds), strict=True)
-    )
+    first, last, rows, columns = _drawn(a, b, most)
+    z, x = np.concatenate([first.z, last.z]), np.concatenate([first.x, last.x])
     obs = pd.DataFrame({schema.TIME: np.repeat([0.0, 1.0], [len(rows), len(columns)])})
     adata = AnnData(obs=obs.set_index(obs.index.astype(str)), obsm={schema.EMBED: z})
     if x.shape[1]:
         adata.obsm[schema.SPATIAL] = adata.obsm[schema.ALIGNED] = x
     where = np.arange(len(z))
-    plan = sparse.coo_array(couple.transport(adata, where[: len(rows)], where[len(rows) :], options=options).plan)
-    kept = plan.data > _LEAST * plan.data.max()
-    return rows[plan.row[kept]], columns[plan.col[kept]], np.asarray(plan.data[kept], dtype=float)
+    found = couple.transport(adata, where[: len(rows)], where[len(rows) :], options=options)
+    return _listed(found.plan, rows, columns)
+
+
+def _drawn(a: State, b: State, most: int) -> tuple[Cloud, Cloud, np.ndarray, np.ndarray]:
+    """Return at most so many cells of each, and which they are."""
+    clouds = [Cloud.of(state, "stage") for state in (a, b)]
+    rows, columns = (measure.thin(c.mass, most)[0] for c in clouds)
+    return clouds[0][rows], clouds[1][columns], rows, columns
+
+
+def _listed(plan: Any, rows: Int[np.ndarray, " sources"], columns: Int[np.ndarray, " targets"]) -> Pairs:
+    found = sparse.coo_array(plan)
+    kept = found.data > _LEAST * found.data.max()
+    return rows[found.row[kept]], columns[found.col[kept]], np.asarray(found.data[kept], dtype=float)

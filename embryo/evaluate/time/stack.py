@@ -1,0 +1,279 @@
+r"""Several predictors as one: a mixture of their clouds, with shares that the training series alone decides.
+
+The energy distance of a mixture with shares w is w'Kw (`embryo.evaluate.time.inner`), a convex quadratic form on the
+simplex, so what is best on the inner folds is found exactly, and a mixture is never further from the truth than its
+parts are on average. What two or three folds say about *how* the errors of candidates agree is mostly chance; the part
+of K off its diagonal is therefore shrunk towards 0,
+
+.. math:: K_\rho = (1 - \rho) K + \rho\, \mathrm{diag}(K) + \nu I,
+
+as in the shrinkage of portfolios (Ledoit & Wolf 2004) and of combined forecasts (Diebold & Pauly 1990). At rho = 1 each
+share is proportional to one over the candidate's energy distance; nu, the noise of the truth, makes those equal that
+cannot be told apart. rho, whether anything fitted takes part, and whether the best single candidate does better than
+any mixture, is what predicts one inner fold best from the others. Folds weigh as one over their gap squared: those with
+the narrowest gap are most like the question.
+
+**Laws.** Inner folds have wider gaps than the question, so wide that a law cannot be told from them which the whole
+series determines. One law for all times makes a claim that no interpolant makes and that the training stages can
+refute: that a single field carries every stage into all the later ones. Where it does so to within `EXPLAINED` of the
+spread, over two intervals or more, it takes the share `TRUST` between stages, and the stack the rest.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import nnls
+
+from embryo.core.state import State
+from embryo.evaluate.time import inner
+from embryo.evaluate.time.candidates import Law
+from embryo.evaluate.time.predictor import Predictor
+from embryo.evaluate.time.series import Series
+
+NAME = "embryo"
+EXPLAINED, TRUST = 0.01, 0.9
+_SHRINKAGES = (1.0, 0.75, 0.5, 0.25, 0.0)
+_LEAST = 0.02  # smaller shares are left out
+_MOST = 3000  # particles of a mixture
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the inner folds decided.
+
+    Parameters
+    ----------
+    shares
+        Of the candidates that take part, largest first; they sum to 1.
+    energies
+        Mean energy distance on the inner folds of every candidate that applied, in units of training spreads.
+    folds_h
+        Times of the folds; empty where no stage could imitate the question and all take part alike.
+    learned
+        Share of candidates that are no floors.
+    how
+        Which kind of mixture predicted one fold best from the others.
+    misfit
+        Of the law that explains all training stages and was trusted for that; None without.
+    """
+
+    shares: dict[str, float]
+    energies: dict[str, float]
+    folds_h: tuple[float, ...]
+    learned: float
+    how: str
+    misfit: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Say what was chosen and on what grounds."""
+        parts = ", ".join(f"{share:.0%} {name}" for name, share in self.shares.items())
+        grounds = self.how
+        if self.energies:
+            best = min(self.energies, key=lambda name: self.energies[name])
+            held = ", ".join(f"{t:g}" for t in self.folds_h)
+            grounds += (
+                f", held out inside: {held} h; best single there {best} ({self.energies[best]:.3g} of the spread)"
+            )
+        if self.misfit is not None:
+            grounds += f"; one law explains all training stages (misfit {self.misfit:.2g} of the spread)"
+        return f"{parts} ({grounds})" + ("" if self.learned > 0 else "; nothing learned helped: this is a floor")
+
+
+@dataclass
+class Stack:
+    """Mixes candidates; remembers what it chose for which series and time.
+
+    Parameters
+    ----------
+    candidates
+        Floors and models.
+    seeds
+        Seeds of random candidates on the inner folds, the same for every outer seed.
+    """
+
+    candidates: Sequence[Predictor]
+    seeds: tuple[int, ...] = (0,)
+    _chosen: dict[tuple[str, float], Choice] = field(default_factory=dict, repr=False)
+
+    def choose(self, training: Series, t_h: float) -> Choice | None:
+        """Return the shares for a question; None if no candidate applies."""
+        key = (inner.digest(training), t_h)
+        if key not in self._chosen:
+            found = self._decide(training, t_h)
+            if found is None:
+                return None
+            self._chosen[key] = self._trusting(found, training, t_h)
+        return self._chosen[key]
+
+    def _decide(self, training: Series, t_h: float) -> Choice | None:
+        folds = inner.folds(training, t_h)
+        judged = [inner.misses(fold, self.candidates, self.seeds) for fold in folds]
+        everywhere = np.prod([applies for applies, _ in judged], axis=0) if judged else np.zeros(len(self.candidates))
+        kept = np.flatnonzero(everywhere)
+        if not len(kept):
+            return self._evenly(training, t_h)
+        own = [np.isin(np.flatnonzero(applies), kept) for applies, _ in judged]
+        grams = np.stack([m.gram[np.ix_(k, k)] for k, (_, m) in zip(own, judged, strict=True)])
+        evidence = Evidence(grams, *(np.array(v) for v in zip(*((m.noise, f.gap_h) for f, (_, m) in
+                            zip(folds, judged, strict=True)), strict=True)))  # fmt: skip
+        names = [self.candidates[int(k)].name for k in kept]
+        floor = np.array([self.candidates[int(k)].role == "floor" for k in kept])
+        how, w = mixed(evidence, floor)
+        return Choice(
+            shares={names[k]: float(w[k]) for k in np.argsort(-w) if w[k] > 0},
+            energies=dict(zip(names, evidence.mean().diagonal().tolist(), strict=True)),
+            folds_h=tuple(fold.t_h for fold in folds),
+            learned=float(w[~floor].sum()),
+            how=how,
+        )
+
+    def _evenly(self, training: Series, t_h: float) -> Choice | None:
+        made = [(c, c.predict(training, t_h, self.seeds[0])) for c in self.candidates]
+        able = [c for c, p in made if p is not None]
+        if not able:
+            return None
+        how = "all alike, since no stage of the training series can be held out to decide"
+        learned = sum(c.role != "floor" for c in able) / len(able)
+        return Choice({c.name: 1 / len(able) for c in able}, {}, (), learned, how)
+
+    def _trusting(self, choice: Choice, training: Series, t_h: float) -> Choice:
+        if len(training) < 3 or training.index(t_h) is not None or None in training.flanks(t_h):
+            return choice
+        for law in (c for c in self.candidates if isinstance(c, Law)):
+            misfit = law.misfit(training, self.seeds[0])
+            if misfit is not None and misfit <= EXPLAINED:
+                rest = {name: (1 - TRUST) * share for name, share in choice.shares.items()}
+                taken = {law.name: TRUST + rest.pop(law.name, 0.0)} | rest
+                return replace(choice, shares=taken, learned=TRUST + (1 - TRUST) * choice.learned, misfit=misfit)
+        return choice
+
+    def predict(self, training: Series, t_h: float, seed: int) -> State | None:
+        """Return the mixture; None if no candidate applies."""
+        choice = self.choose(training, t_h)
+        if choice is None:
+            return None
+        by_name = {c.name: c for c in self.candidates}
+        parts = [(s, by_name[n].predict(training, t_h, seed)) for n, s in choice.shares.items()]
+        return mixture([(share, p) for share, p in parts if p is not None], seed)
+
+
+def stacked(candidates: Sequence[Predictor]) -> tuple[Predictor, Stack]:
+    """Return the mixture of `candidates` as a predictor named "embryo", and the stack that says what it chose."""
+    stack = Stack(candidates)
+    return Predictor(NAME, "ours", stack.predict, random=True), stack
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the inner folds say of candidates: K, the noise and the gap of each fold."""
+
+    grams: Float[np.ndarray, "folds candidates candidates"]
+    noise: Float[np.ndarray, " folds"]
+    gap_h: Float[np.ndarray, " folds"]
+
+    def mean(self, without: int | None = None) -> Float[np.ndarray, "candidates candidates"]:
+        """Return K averaged over folds, the narrow ones weighing more."""
+        weight = self._weight(without)
+        return np.asarray(np.tensordot(weight, self.grams, axes=1))
+
+    def mean_noise(self, without: int | None = None) -> float:
+        """Return the noise averaged in the same way."""
+        return float(self._weight(without) @ self.noise)
+
+    def _weight(self, without: int | None) -> Float[np.ndarray, " folds"]:
+        weight = 1 / self.gap_h**2
+        if without is not None:
+            weight = np.where(np.arange(len(weight)) == without, 0, weight)
+        return np.asarray(weight / weight.sum())
+
+
+def mixed(evidence: Evidence, floor: np.ndarray) -> tuple[str, Float[np.ndarray, " candidates"]]:
+    """Return the kind of mixture that predicts one fold best from the others, and its shares from all folds.
+
+    With a single fold there is nothing to compare, and all candidates are mixed with the strongest shrinkage.
+    """
+    ways = list(_ways(floor))
+    folds = range(len(evidence.grams))
+    if len(folds) < 2:
+        how, kept, shrinkage = ways[0]
+        return how, shares(evidence.mean(), evidence.mean_noise(), kept, shrinkage)
+    weight = 1 / evidence.gap_h**2 / np.median(np.abs(np.diagonal(evidence.grams, axis1=1, axis2=2)), axis=1)
+    scores = []
+    for _, kept, shrinkage in ways:
+        tried = [shares(evidence.mean(k), evidence.mean_noise(k), kept, shrinkage) for k in folds]
+        scores.append(sum(weight[k] * (w @ evidence.grams[k] @ w) for k, w in zip(folds, tried, strict=True)))
+    how, kept, shrinkage = ways[int(np.argmin(scores))]
+    return how, shares(evidence.mean(), evidence.mean_noise(), kept, shrinkage)
+
+
+def _ways(floor: np.ndarray) -> Iterator[tuple[str, Int[np.ndarray, " kept"], float | None]]:
+    everyone, floors = np.arange(len(floor)), np.flatnonzero(floor)
+    for rho in _SHRINKAGES:
+        yield f"a mixture, shrunk by {rho:g}", everyone, rho
+    if len(floors):
+        for rho in _SHRINKAGES:
+            yield f"a mixture of floors, shrunk by {rho:g}", floors, rho
+    yield "the best single candidate", everyone, None
+
+
+def shares(
+    gram: Float[np.ndarray, "candidates candidates"],
+    noise: float,
+    kept: Int[np.ndarray, " kept"],
+    shrinkage: float | None,
+) -> Float[np.ndarray, " candidates"]:
+    """Return the shares that minimise w'K_rho w on the simplex; small ones are left out.
+
+    Parameters
+    ----------
+    gram
+        K.
+    noise
+        nu.
+    kept
+        Who may take part.
+    shrinkage
+        rho; None for the best single one.
+    """
+    w, own = np.zeros(len(gram)), gram.diagonal()
+    if shrinkage is None:
+        w[kept[own[kept].argmin()]] = 1.0
+        return w
+    few = gram[np.ix_(kept, kept)]
+    shrunk = (1 - shrinkage) * few + shrinkage * np.diag(own[kept].clip(min=0))
+    values, vectors = np.linalg.eigh((shrunk + shrunk.T) / 2)
+    found = simplex(np.sqrt(values.clip(min=0) + max(noise, 1e-12))[:, None] * vectors.T)
+    w[kept] = np.where(found < min(_LEAST, found.max()), 0, found)
+    return np.asarray(w / w.sum())
+
+
+def simplex(root: Float[np.ndarray, "rows candidates"]) -> Float[np.ndarray, " candidates"]:
+    """Return the w on the simplex that minimises ``|root w|^2``: the point of a convex hull nearest to 0.
+
+    Exact, by non-negative least squares: of ``|root v|^2 + (sum v - 1)^2``, v is w up to scale (homogeneity).
+    """
+    scale = np.sqrt(np.mean(root**2))
+    v, _ = nnls(np.vstack([root / scale, np.ones(root.shape[1])]), np.append(np.zeros(len(root)), 1.0))
+    return np.asarray(v / v.sum())
+
+
+def mixture(parts: Sequence[tuple[float, State]], seed: int) -> State:
+    """Return one cloud of several: each counts as its share, and the number of cells is the mean of theirs by share.
+
+    A cloud too large is thinned by drawing particles of every part in proportion to its share.
+    """
+    total = sum(share for share, _ in parts)
+    number = sum(share / total * float(p.mass.double().sum()) for share, p in parts)
+    crowded = sum(len(p) for _, p in parts) > _MOST
+    draws = torch.Generator().manual_seed(seed)
+    rows = []
+    for share, p in parts:
+        room = max(round(_MOST * share / total), 1)
+        few = p[torch.randperm(len(p), generator=draws)[:room]] if crowded and len(p) > room else p
+        more = float(np.log(share / total * number)) - few.log_mass.logsumexp(0)
+        rows.append(State(few.z, few.g, few.x, few.log_mass + more))
+    return State(*(torch.cat(part) for part in zip(*(r.parts() for r in rows), strict=True)))
