@@ -28,14 +28,22 @@ def balanced(a: State, b: State) -> Pairs:
     return _pairs(a, b, couple.Transport(solver="exact"), _CELLS)
 
 
-def unbalanced(a: State, b: State) -> Pairs:
-    """Return the pairs of an entropic plan with both marginals relaxed alike, on the same cost."""
+def unbalanced(a: State, b: State, *, epsilon: float = _EPSILON, tau: float = _TAU) -> Pairs:
+    """Return the pairs of an entropic plan with both marginals relaxed alike, on the same cost.
+
+    Parameters
+    ----------
+    a, b
+        Two stages.
+    epsilon, tau
+        Entropy and penalty of both marginals, in units of the mean cost; infinite tau keeps them.
+    """
     first, last, rows, columns = _drawn(a, b, _CELLS)
     parts = [(p, q) for p, q in ((first.z, last.z), (first.x, last.x)) if p.shape[1]]
     costs = [cdist(p, q, "sqeuclidean") for p, q in parts]
     cost = np.mean([c / max(c.mean(), np.finfo(float).tiny) for c in costs], axis=0)
     u, v = (np.full(len(k), 1 / len(k)) for k in (rows, columns))
-    return _listed(entropic.solve(u, v, cost, epsilon=_EPSILON, tau=(_TAU, _TAU)).plan, rows, columns)
+    return _listed(entropic.solve(u, v, cost, epsilon=epsilon, tau=(tau, tau)).plan, rows, columns)
 
 
 def fused(a: State, b: State) -> Pairs:
