@@ -26,6 +26,25 @@ def evaluate_embedding(
     say(str(page))
 
 
+@judge.command("time")
+def evaluate_time(
+    config: Annotated[
+        Path, typer.Argument(help="YAML such as configs/evaluate/time-snapshots.yaml, or the config of a run.")
+    ],
+    folder: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; runs/NAME by default.")] = None,
+    override: Annotated[list[str] | None, typer.Option("--set", "-s", help="key=value, such as seeds=10.")] = None,
+    *,
+    quiet: Quiet = False,
+) -> None:
+    """Hold out each time point in turn: our model beside every floor and the ceiling; an interrupted job goes on."""
+    from embryo.pipeline import times  # noqa: PLC0415
+
+    resolved = times.load(config, tuple(override or ()))
+    with resumable(), progress(quiet=quiet) as (tick, said):
+        page = times.run(resolved, folder or Path("runs") / resolved.name, tick=tick, said=said)
+    say(str(page))
+
+
 @judge.command("clock")
 def evaluate_clock(
     config: Annotated[Path, typer.Argument(help="YAML: read, weights, val, test, training.")],
@@ -44,14 +63,14 @@ def evaluate_clock(
 
 @judge.command("page")
 def evaluate_page(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Finished evaluations of embeddings.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Finished evaluations.")],
     target: Annotated[Path, typer.Option("--out", "-o", help="Markdown page to write.")],
 ) -> None:
     """Write finished evaluations, with the commit they were made at, as one page."""
     from embryo.core import store  # noqa: PLC0415
-    from embryo.pipeline import embeddings  # noqa: PLC0415
+    from embryo.pipeline import pages  # noqa: PLC0415
 
-    text = embeddings.page(folders)
+    text = pages.join(folders)
     with store.atomic(target) as partial:
         partial.write_text(text, encoding="utf-8")
     say(str(target))

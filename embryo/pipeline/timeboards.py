@@ -56,7 +56,9 @@ class TimeBoard(Section):
     space: bool = Field(default=True, description="whether positions, where there are any, are part of the state")
     in_one_frame: bool = Field(default=False, description="positions stand in one frame already: nothing to align")
     max_cells: int = Field(2000, ge=20, description="cells per stage; more are drawn with the seed")
-    held_out_embryos: int | list[str] = Field(20, description="kind embryos: how many (by name, last) or which")
+    held_out_embryos: int | list[str] = Field(
+        8, description="kind embryos: into how many folds all are dealt, each held out in turn; or which to hold out"
+    )
     start_h: float | None = Field(None, description="kind embryos: start; none: when about 90 cells live")
     horizons_h: list[float] = Field(default_factory=lambda: [0.25, 0.5, 1.0], description="kind embryos")
     notes: list[str] = Field(default_factory=list, description="what a reader must know of these cells")

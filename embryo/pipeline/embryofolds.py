@@ -1,0 +1,99 @@
+"""Tracked embryos held out whole, fold by fold: all that is made across embryos is made anew without them."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from anndata import AnnData
+
+from embryo import datasets, embed, reconstruct
+from embryo.core import schema
+from embryo.core.errors import ConfigError, Problem
+from embryo.evaluate.tracked import dealt
+from embryo.pipeline import chosen
+from embryo.pipeline.timeboards import TimeBoard
+
+_CELLS = 90  # living at the start, by default
+
+
+def start_h(adata: AnnData, board: TimeBoard) -> float:
+    """Return when forecasts start: the board's time, or when the embryos have about 90 cells (median)."""
+    if board.start_h is not None:
+        return board.start_h
+    counts = adata.obs.groupby([schema.TIME, schema.EMBRYO], observed=True).size().groupby(schema.TIME).median()
+    latest = float(counts.index.max()) - min(board.horizons_h)
+    counts = counts[counts.index <= latest]
+    return float(counts.index[np.abs(counts.to_numpy() - _CELLS).argmin()])
+
+
+def held_out(adata: AnnData, board: TimeBoard, seed: int) -> list[tuple[str, ...]]:
+    """Return which embryos each fold holds out.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown, or too few embryos are left to learn from.
+    """
+    names = sorted(adata.obs[schema.EMBRYO].astype(str).unique())
+    if isinstance(board.held_out_embryos, int):
+        n = board.held_out_embryos
+        if not 2 <= n <= len(names):
+            found = f"{n} folds of {len(names)} embryos"
+            problem = Problem(found, f"2 to {len(names)}", "change held_out_embryos")
+            raise ConfigError(problem, subject=f"board {board.name}")
+        return dealt(names, n, seed)
+    problems = [
+        Problem(f"held_out_embryos names {name!r}", f"one of the {len(names)} embryos", "check the name")
+        for name in board.held_out_embryos
+        if name not in names
+    ]
+    if not problems and len(board.held_out_embryos) > len(names) - 2:
+        found = f"{len(board.held_out_embryos)} of {len(names)} embryos held out"
+        problems.append(Problem(found, "at least two to learn from", "hold out fewer"))
+    if problems:
+        raise ConfigError(*problems, subject=f"board {board.name}")
+    return [tuple(board.held_out_embryos)]
+
+
+def folds(
+    adata: AnnData, board: TimeBoard, seed: int, parts: Sequence[Sequence[str]]
+) -> Iterator[tuple[AnnData, AnnData]]:
+    """Yield (training, held-out) embryos, aligned and embedded; of those held out nothing after the start is used.
+
+    Parameters
+    ----------
+    adata
+        All embryos, as read.
+    board
+        Start and horizons.
+    seed
+        Of the encoder.
+    parts
+        Names of the embryos that each fold holds out.
+    """
+    t0 = start_h(adata, board)
+    for held in parts:
+        cells = _read_without(adata, board, held, t0)
+        t = cells.obs[schema.TIME].to_numpy(float)
+        window = (t >= t0 - schema.SAME_TIME_H) & (t <= t0 + max(board.horizons_h) + schema.SAME_TIME_H)
+        cells = cells[window].copy()
+        out = cells.obs[schema.EMBRYO].astype(str).isin(held).to_numpy()
+        reference = str(cells.obs[schema.EMBRYO].astype(str)[~out].min())
+        reconstruct.body_frame(cells, reference=reference, until_h=dict.fromkeys(held, t0))
+        e = board.embed
+        most = min(cells[~out].shape) - 1
+        if e.encoder == "precomputed":
+            chosen.precomputed(cells, e)
+        elif most > 0:
+            organism = schema.meta(cells).get("organism")
+            encoder = chosen.encoder(e, dims=min(e.dims or most, most), seed=seed, organism=organism)
+            embed.cells(cells, encoder.fit(cells[~out]))
+        kept = AnnData(obs=cells.obs, obsm=dict(cells.obsm), uns=cells.uns)
+        yield kept[~out].copy(), kept[out].copy()
+
+
+def _read_without(adata: AnnData, board: TimeBoard, held: Sequence[str], t0_h: float) -> AnnData:
+    """Return the cells, read anew where the converter computes across embryos and must not know those held out."""
+    if board.read.dataset != "celegans-epic":
+        return adata
+    known = {"held_out": list(held), "synchronise_until_h": t0_h}
+    return datasets.load(board.read.dataset, **{**board.read.params, **known})
