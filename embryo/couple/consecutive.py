@@ -78,7 +78,7 @@ def _transports(adata: AnnData, options: Transport, seed: int) -> Iterator[Coupl
     kept = {}
     for time in times:
         rows = np.flatnonzero(t == time)
-        kept[time] = np.sort(rng.permutation(rows)[: options.max_cells])
+        kept[time] = rows if options.linear else np.sort(rng.permutation(rows)[: options.max_cells])
     for t0, t1 in itertools.pairwise(times):
         size = [np.sum(t == u) / len(np.unique(embryos[t == u])) for u in (t0, t1)]
         growth = size[1] / size[0] if options.counts_grow else 1.0

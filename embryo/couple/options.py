@@ -54,8 +54,8 @@ class Transport:
         `tau` lets cells differ in their number of descendants. `tau_target` infinite: all targets are reached alike; a
         finite one lets few travel and then grow rather than many travel far.
     max_cells
-        Larger populations are coupled in linear memory (`embryo.couple.large`) by the solver ``unbalanced``; where
-        that cannot be (``fgw``, `transitions`) they are subsampled with the seed, per embryo and time together.
+        Larger populations are coupled in linear memory (`embryo.couple.large`); where that cannot be (``fgw``,
+        `transitions`: their costs are no distances of features) they are subsampled with the seed.
     counts_grow
         Whether the ratio of cell numbers per embryo between two times is growth; False for data sampled at will.
     align
@@ -79,3 +79,8 @@ class Transport:
     align: Alignment = "no"
     niche: Niche | None = None
     transitions: Transitions | None = None
+
+    @property
+    def linear(self) -> bool:
+        """Whether the cost is a squared distance of features, so that linear memory is enough."""
+        return self.solver != "fgw" and self.transitions is None

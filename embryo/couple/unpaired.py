@@ -10,6 +10,7 @@ from scipy import sparse
 from embryo.core import schema
 from embryo.core.coupling import Coupling
 from embryo.core.errors import Problem, SchemaError
+from embryo.couple import large
 from embryo.couple.alignment import align
 from embryo.couple.costs import Populations, penalties, populations, squares
 from embryo.couple.options import Transport
@@ -40,7 +41,7 @@ def transport(
     growth
         Cells at t1 per cell at t0; the plan's total is ``growth`` times the number of sources.
     seed
-        Draws the samples on which large populations are aligned.
+        Draws the samples on which large populations are aligned and certified.
 
     Returns
     -------
@@ -63,7 +64,8 @@ def transport(
         aligned = align(pair, extra, options, seed)
         pair = pair.moved(aligned.motion)
         notes["alignment"] = aligned.notes
-    plan, found = _dense(pair, extra, options)
+    few = max(len(sources), len(targets)) <= options.max_cells or not options.linear
+    plan, found = _dense(pair, extra, options) if few else _linear(pair, options, seed)
     notes |= found
     t = adata.obs[schema.TIME].to_numpy(float)
     ends = float(t[sources[0]]), float(t[targets[0]])
@@ -88,6 +90,13 @@ def _dense(pair: Populations, extra: np.ndarray | None, options: Transport) -> t
     }
     kept = (plan > _DUST * rows[:, None]) | (plan > _DUST * columns)
     return sparse.csr_array(np.where(kept, plan, 0)), notes
+
+
+def _linear(pair: Populations, options: Transport, seed: int) -> tuple[sparse.csr_array, dict[str, Any]]:
+    a, b = pair.features()
+    if options.solver == "unbalanced":
+        return large.plan(a, b, tau=(options.tau, options.tau_target), epsilon=options.epsilon, seed=seed)
+    return large.plan(a, b, seed=seed)
 
 
 def descent(

@@ -117,7 +117,7 @@ def _step(
         now = y
         for weight, rate in zip(weights, rates, strict=True):
             if weight:
-                now = torch.add(now, rate, alpha=weight * dt)
+                now = torch.add(y, rate, alpha=weight * dt) if now is y else now.add_(rate, alpha=weight * dt)
     return now
 
 

@@ -39,7 +39,7 @@ def moved(adata: ad.AnnData, motion: Rigid) -> ad.AnnData:
     return out
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     dims=st.sampled_from([2, 3]),

@@ -130,10 +130,25 @@ def test_transport_needs_fresh_slots_and_two_times() -> None:
         couple.series(one)
 
 
-def test_large_populations_are_subsampled_with_the_seed_and_growth_stays() -> None:
+def test_large_populations_are_subsampled_with_the_seed_where_all_pairs_are_needed_and_growth_stays() -> None:
     adata = clouds(100, 200)
-    options = couple.Transport(max_cells=30)
+    adata.obs[schema.CELL_TYPE] = "a"
+    options = couple.Transport(max_cells=30, transitions={"a": {"a": 0.0}})
     a, b, c = (couple.series(adata, transport=options, seed=s)[0] for s in (0, 0, 1))
     np.testing.assert_array_equal(a.sources, b.sources)
     assert not np.array_equal(a.sources, c.sources)
     np.testing.assert_allclose(a.growth, np.log(2) / 2)
+
+
+@pytest.mark.parametrize(("solver", "align"), [("exact", "no"), ("exact", "near"), ("unbalanced", "no")])
+def test_large_populations_are_coupled_whole_at_nearly_the_same_cost(solver: str, align: str) -> None:
+    adata = clouds(300, 400)
+    whole, linear = (
+        couple.series(adata, transport=couple.Transport(solver=solver, align=align, epsilon=0.05, max_cells=most))[0]
+        for most in (2000, 100)
+    )
+    assert linear.plan.shape == (300, 400)
+    assert linear.descendants.sum() == pytest.approx(400, rel=1e-6)
+    assert linear.diagnostics["cost"] == pytest.approx(whole.diagnostics["cost"], rel=0.05)
+    if solver == "unbalanced":
+        assert np.corrcoef(linear.descendants, whole.descendants)[0, 1] > 0.95

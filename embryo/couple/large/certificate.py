@@ -15,7 +15,7 @@ from embryo.couple.large.candidates import cheapest
 from embryo.couple.large.multiscale import Solved, Tau
 
 _LOT = 1000  # targets that are compared with all sources
-_STEEP = 500.0  # exponent at which a price has lost the bound already
+_STEEP = 300.0  # exponent at which a price has lost the bound already
 _CLOSEST = 4  # candidates of single precision that are compared in double
 
 

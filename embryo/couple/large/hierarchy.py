@@ -32,7 +32,7 @@ class Hierarchy:
     x: Float32[np.ndarray, "cells dims"]
     weight: Float[np.ndarray, " cells"]
     order: Int[np.ndarray, " cells"]
-    levels: tuple[Int[np.ndarray, " bounds"], ...]
+    levels: tuple[Int[np.ndarray, " _"], ...]
 
     def level(self, nodes: int) -> int:
         """Return the first level with at least so many nodes, or the last."""

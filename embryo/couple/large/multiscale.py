@@ -17,8 +17,8 @@ from embryo.couple.large.arcs import Arcs, Masses, Potentials
 from embryo.couple.large.candidates import cheapest
 from embryo.couple.large.hierarchy import Hierarchy
 
-ALL_PAIRS = 1 << 20  # so many pairs are not worth choosing among
-_FIRST, _FINER = 512, 4  # nodes of the coarsest level, and children of each at the next
+_ALL_PAIRS = 1 << 16  # so many pairs are not worth choosing among
+_FIRST, _FINER = 256, 4  # nodes of the coarsest level, and children of each at the next
 _PARTNERS = 16  # cheapest partners of every node, each way
 _GUESS = 4096  # nodes of the coarser level that are searched for a first guess of a price
 _COOLING = 0.5  # of the entropy, from stage to stage
@@ -69,8 +69,7 @@ class Solved:
     arcs
         Pairs that were considered.
     prices
-        Potentials at the least entropy: close to `sharp`, but of all possible ones in the midst; these choose the next
-        pairs.
+        Potentials at a small entropy: of all that nearly prove the plan, those in the midst. They choose other pairs.
     sharp
         Potentials of the plan: no arc is worth more than its cost, and all that it uses are worth as much.
     plan
@@ -91,7 +90,7 @@ class Solved:
 def sizes(sources: Hierarchy, targets: Hierarchy) -> Iterator[int]:
     """Yield the numbers of nodes of the levels, the coarsest first; the last is that of all cells."""
     n, m = len(sources.x), len(targets.x)
-    if n * m > ALL_PAIRS:
+    if n * m > _ALL_PAIRS:
         yield from takewhile(lambda nodes: nodes <= max(n, m) / 2, (_FIRST * _FINER**k for k in range(64)))
     yield max(n, m)
 
@@ -101,7 +100,7 @@ def coarsest(sources: Hierarchy, targets: Hierarchy, nodes: int) -> Level:
     (a, mass_a, bounds_a), (b, mass_b, bounds_b) = (_nodes(tree, nodes) for tree in (sources, targets))
     rows, columns = np.divmod(np.arange(len(a) * len(b)), len(b))
     nothing = Potentials(np.zeros(len(a)), np.zeros(len(b)))
-    hot = float(np.average(((a - b.mean(axis=0)) ** 2).sum(axis=1)) + ((b - b.mean(axis=0)) ** 2).sum(axis=1).mean())
+    hot = sum(float(((x - b.mean(axis=0)) ** 2).sum(axis=1).mean()) for x in (a, b))  # the mean cost
     return Level(a, b, Masses(mass_a, mass_b), (bounds_a, bounds_b), nothing, (rows, columns), hot)
 
 
@@ -133,11 +132,11 @@ def solve(level: Level, tau: Tau) -> Solved:
     arcs = Arcs(level.a, level.b, rows, columns)
     spread = float((to_b.cost[:, -1] - to_b.cost[:, 0]).mean() + (to_a.cost[:, -1] - to_a.cost[:, 0]).mean()) / 2
     cold = _COLD * max(spread, 1e-6 * float(arcs.cost.mean()), float(np.finfo(np.float32).tiny))
-    prices = _cooled(arcs, level, tau, cold)
-    marginals = _marginals(arcs, prices, level.weights, tau, cold)
-    plan, sharp, complaints = arcs.exact(prices, marginals)
-    prices, _ = arcs.sinkhorn(sharp, level.weights, tau, 2 * cold, iterations=_ITERATIONS)
-    prices, _ = arcs.sinkhorn(prices, level.weights, tau, cold, iterations=_ITERATIONS)
+    prices = level.prices if np.isinf(tau).all() else _cooled(arcs, level, tau, cold)
+    plan, sharp, complaints = arcs.exact(prices, _marginals(arcs, prices, level.weights, tau, cold))
+    if np.isinf(tau).all():  # a simplex ends in a corner of the prices that prove its plan: take them to the midst
+        prices, _ = arcs.sinkhorn(sharp, level.weights, tau, 2 * cold, iterations=_ITERATIONS)
+        prices, _ = arcs.sinkhorn(prices, level.weights, tau, cold, iterations=_ITERATIONS)
     return Solved(level, arcs, prices, sharp, plan, complaints)
 
 

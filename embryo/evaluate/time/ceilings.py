@@ -11,8 +11,13 @@ from embryo.evaluate.time.clouds import Cloud
 from embryo.evaluate.time.scores import NUMBER, TRANSPORTS, Yardstick
 from embryo.evaluate.time.series import Series
 
-SPLITS = 10
+_FEWEST, _MOST, _WORK = 4, 20, 8000  # splits: as many as come to so many cells together
 LEAST = 10  # cells of a half
+
+
+def splits(cells: int) -> int:
+    """Return how many random splits a stage of so many cells is worth: fewer where each is dear and says much."""
+    return max(_FEWEST, min(_MOST, _WORK // cells))
 
 
 def halves(
@@ -35,13 +40,13 @@ def halves(
     Yields
     ------
     tuple
-        Means over ten splits with the t-interval over splits.
+        Means over splits with their t-interval.
     """
     rng = np.random.default_rng(seed)
     n = len(truth.states[0])
     if n < 2 * LEAST:
         return
-    orders = [rng.permutation(n) for _ in range(SPLITS)]
+    orders = [rng.permutation(n) for _ in range(splits(n))]
     half = n // 2
     full = [_against(training, truth, o[:half], o[half : 2 * half], (cells, transport)) for o in orders]
     size = min(half, transport)
@@ -74,7 +79,7 @@ def embryos(
         return
     rng = np.random.default_rng(seed)
     found = []
-    for _ in range(SPLITS):
+    for _ in range(splits(len(member))):
         first = np.isin(member, rng.permutation(len(names))[: len(names) // 2])
         one, other = (rng.permutation(np.flatnonzero(side)) for side in (first, ~first))
         n = min(len(one), len(other))

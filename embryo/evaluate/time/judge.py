@@ -38,7 +38,7 @@ class Limits:
         Of the bootstrap.
     """
 
-    cells: int = 3000
+    cells: int = 2000
     transport: int = 1000
     draws: int = DRAWS
 
@@ -62,7 +62,7 @@ def judge(  # noqa: PLR0913  what is judged, on what, by whom, and how much of i
     ================================================ ========== ====================================================
     what `predictors` bring                          ours       under test
     what `floors` bring                              floor      needs no learning; never left out
-    half against half of the truth (N against N)     ceiling    mean over ten splits of the true cells
+    half against half of the truth (N against N)     ceiling    mean over 4 to 20 splits of the true cells
     ... carried on to M against M cells              ceiling    for Wasserstein distances, whose floor falls with N
     half of the embryos against the other half       repeat     where the truth has several embryos
     MODEL minus FLOOR                                difference paired gain over the best floor; positive is better

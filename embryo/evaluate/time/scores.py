@@ -5,8 +5,8 @@ from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
+from sklearn.neighbors import KNeighborsClassifier
 
 from embryo import measure
 from embryo.evaluate.ledger import Metric
@@ -48,15 +48,17 @@ class Yardstick:
     """
 
     def __init__(
-        self, training: Series, truth: Series, *, max_cells: int = 3000, max_transport: int = 1000, seed: int = 0
+        self, training: Series, truth: Series, *, max_cells: int = 2000, max_transport: int = 1000, seed: int = 0
     ) -> None:
         self.max_cells, self.max_transport, self.seed = max_cells, max_transport, seed
         self.number = float(truth.numbers[0]) if truth.counts_grow else None
-        self._known = np.concatenate(training.labels).astype(str)
         z, x = ([np.asarray(getattr(s, part).double()) for s in training.states] for part in ("z", "x"))
-        typed = self._known != ""
-        self._known = self._known[typed]
-        self._tree = cKDTree(np.concatenate(z)[typed]) if len(self._known) else None
+        known = np.concatenate(training.labels).astype(str)
+        self._typed = bool((known != "").any())
+        if self._typed:
+            voters = KNeighborsClassifier(min(_VOTERS, int((known != "").sum())), algorithm="brute")
+            self._reader = voters.fit(np.concatenate(z)[known != ""], known[known != ""])
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
         whole = Cloud.of(truth.states[0], "truth").level()
         rows = measure.thin(whole.mass, max_cells)[0]
         labels, groups = (part[0][rows].astype(str) for part in (truth.labels, truth.groups))
@@ -106,10 +108,10 @@ class Yardstick:
         cloud = prediction.thin(self.max_cells)
         scores = {metric: Score(found.value, found.influence) for metric, found in self._energies(cloud)}
         scores |= self.transports(prediction)
-        scores |= dict(self._types(prediction))
+        scores |= dict(self._types(cloud))
         if self.space:
             scores |= dict(self._neighbourhoods(cloud))
-            read = None if self._tree is None else self._read
+            read = self._read if self._typed else None
             scores |= dict(forms(cloud, self.held, read, seed=self.seed))
         if self.number is not None:
             scores[NUMBER] = self._number(float(prediction.mass.sum()))
@@ -157,9 +159,8 @@ class Yardstick:
     def _types(self, p: Cloud) -> Iterator[tuple[Metric, Score]]:
         names, counts = np.unique(self.held.labels, return_counts=True)
         chosen = [n for n, count in zip(names, counts, strict=True) if n and count >= _LEAST]
-        if self._tree is None or len(chosen) < 2:
+        if not self._typed or len(chosen) < 2:
             return
-        p = p.thin(self.max_cells)
         read = self._read(p.z)
         own = np.isin(self.held.labels, chosen)
         value, influence = 0.0, np.zeros(len(self.held.cells))
@@ -176,12 +177,10 @@ class Yardstick:
         yield TYPES, Score(value, influence * len(own) / own.sum())
 
     def _read(self, z: Float[np.ndarray, "cells dims"]) -> np.ndarray:
-        """Return the commonest type among the nearest training cells."""
-        assert self._tree is not None  # noqa: S101  asked for only where training cells have types
-        near = self._tree.query(z, k=np.arange(1, min(_VOTERS, len(self._known)) + 1))[1]
-        names, codes = np.unique(self._known, return_inverse=True)
-        votes = (codes[near][:, :, None] == np.arange(len(names))).sum(axis=1)
-        return np.asarray(names[votes.argmax(axis=1)])
+        """Return the commonest type among the nearest training cells; the same cells are read once."""
+        if self._last is None or self._last[0] is not z:
+            self._last = (z, np.asarray(self._reader.predict(z)))
+        return self._last[1]
 
     def _neighbourhoods(self, p: Cloud) -> Iterator[tuple[Metric, Score]]:
         around = measure.surroundings(p.x, p.z, p.mass, neighbours=_NEAR)

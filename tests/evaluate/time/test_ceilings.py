@@ -18,7 +18,8 @@ def test_halves_are_at_zero_energy_and_say_their_size(square) -> None:
     found = list(ceilings.halves(*square, cells=3000, transport=1000))
     by_metric = {(metric, name.split(",")[0]): value for metric, name, value in found}
     energy = by_metric[ENERGY, "half against half of the truth (200 against 200 cells)"]
-    assert energy.n == ceilings.SPLITS
+    assert energy.n == ceilings.splits(400) == 20
+    assert (ceilings.splits(40), ceilings.splits(100_000)) == (20, 4)
     assert abs(energy.value) < 0.01
     assert NUMBER not in {metric for metric, _ in by_metric}
 
