@@ -150,6 +150,10 @@ class Simulate(Section):
     step_h: float = Field(0.25, gt=0)
     save_every_h: float = Field(0.5, gt=0)
     max_cells: int = Field(20_000, ge=1, description="more start cells are subsampled, each standing for several")
+    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
+    growth: Literal["mass", "particles"] = Field(
+        "mass", description="of `simulate --start`: masses that change, or cells that divide and die"
+    )
 
 
 class Perturb(Section):

@@ -61,10 +61,10 @@ def simulate(
     if start is None:
         _until("simulate", source, folder, override, quiet=quiet)
         return
-    from embryo import pipeline  # noqa: PLC0415
+    from embryo.pipeline import newcells  # noqa: PLC0415
 
     with resumable(), progress(quiet=quiet) as (tick, _):
-        made = pipeline.simulate(source or Path(), start, folder, until_h=until_h, tick=tick)
+        made = newcells.roll(source or Path(), start, folder, until_h=until_h, tick=tick)
     say(made)
 
 

@@ -162,7 +162,7 @@ def roll(run: RunFolder, adata: AnnData, arm: str, edits: Sequence[Edit], tick: 
         law, begin = perturb.apply(field, state, edits, context(run, adata, rows), t0_h=times[0])
         trajectory = simulate.forward(
             law, begin, times, step_h=s.step_h, method=s.method, panel=tuple(map(str, adata.uns[schema.META]["panel"])),
-            frame=Frame(BODY), cells=tuple(names(adata, rows)),
+            frame=Frame(BODY), cells=tuple(names(adata, rows)), device=s.device,
             provenance={"seed": seed, "embryo": embryo, "rows": rows.tolist(), "edits": [e.to_json() for e in edits]},
         )  # fmt: skip
         outputs.append(f"trajectories/{arm}/{embryo}/seed-{seed}.zarr".replace(" ", "_"))

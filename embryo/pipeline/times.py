@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 from anndata import AnnData
 from pydantic import Field
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+from threadpoolctl import threadpool_limits
 
 from embryo import config as configs
 from embryo.config import Section

@@ -7,7 +7,7 @@ import pandas as pd
 from anndata import AnnData
 
 from embryo.evaluate.result import Result
-from embryo.evaluate.time import Series, candidates
+from embryo.evaluate.time import Predictor, Series, candidates
 from embryo.evaluate.time.floors import FLOORS
 from embryo.evaluate.time.judge import judge
 from embryo.evaluate.time.stack import stacked
@@ -26,6 +26,7 @@ class Judged:
     chosen: dict[str, list[str]] = field(default_factory=dict)
 
 
+SAME = "training half of that stage"
 Part = tuple[str, Callable[[Tick], Judged]]
 
 
@@ -49,9 +50,10 @@ def _stage(split: Split, board: TimeBoard, seeds: Sequence[int], tick: Tick) -> 
         Series.of(part, counts_grow=board.counts_grow, numbers=split.numbers) for part in (split.train, split.truth)
     )
     alone = candidates.learned()
+    same = [Predictor(SAME, "ceiling", lambda training, t_h, _: training.at(t_h))] if board.kind == "cells" else []
     ours, stack = stacked([*FLOORS, *alone])
     choice = stack.choose(series, split.t_h)
-    result = judge(board.name, series, truth, [ours, *alone], seeds=seeds, split=split.name, tick=tick)
+    result = judge(board.name, series, truth, [ours, *alone, *same], seeds=seeds, split=split.name, tick=tick)
     return _judged(result, {split.name: [choice.sentence] if choice else []})
 
 

@@ -1,0 +1,106 @@
+"""New cells rolled out with the fields of a run."""
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import sparse
+
+from embryo import config as configs
+from embryo import pipeline, read
+from embryo.core import schema, store
+from embryo.core.errors import EmbryoError, SchemaError, StoreError
+from embryo.pipeline import newcells
+
+GENES = [f"gene{k}" for k in range(12)]
+
+
+def cells(times: tuple[float, ...], seed: int = 0) -> AnnData:
+    """Three embryos whose cells move along x and change from type a to type b."""
+    rng = np.random.default_rng(seed)
+    n = 3 * 40
+    time = np.repeat(times, n)
+    kind = np.tile(np.repeat(["a", "b"], n // 2), len(times))
+    rate = np.ones((len(time), len(GENES)))
+    rate[kind == "b", :6] += 4 + time[kind == "b", None]
+    rate[:, 6:] += time[:, None]
+    counts = sparse.csr_matrix(rng.poisson(5 * rate).astype(np.float32))
+    x = rng.normal(size=(len(time), 3)) * [30, 20, 10] + np.where(kind == "b", 25.0, -25.0)[:, None] * [1, 0, 0]
+    obs = pd.DataFrame(
+        {
+            schema.TIME: time, schema.CELL_TYPE: kind,
+            schema.EMBRYO: np.tile(np.repeat(["e0", "e1", "e2"], 40)[rng.permutation(n)], len(times)),
+        },
+        index=pd.Index([f"c{k}" for k in range(len(time))]),
+    )  # fmt: skip
+    uns = {schema.META: {"time_unit": "h", "space_unit": "um", "expression": "counts"}}
+    var = pd.DataFrame(index=GENES)
+    return AnnData(counts, obs=obs, var=var, obsm={schema.SPATIAL: x}, layers={schema.COUNTS: counts}, uns=uns)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run until its fields are fitted, and a file of new cells beside it."""
+    folder = tmp_path_factory.mktemp("new")
+    read.write(cells((0.0, 1.0, 2.0)), folder / "series.h5ad")
+    read.write(cells((0.0,), seed=9), folder / "start.h5ad")
+    how = ("seeds=2", "fit.steps=20", "fit.width=16", "embed.dims=3", "couple.max_cells=100", "measure.neighbours=5")
+    pipeline.run(configs.source(folder / "series.h5ad", how), folder / "run", until="fit")
+    return folder
+
+
+def test_new_cells_are_rolled_by_every_seed_and_their_ends_are_told(run: Path, tmp_path: Path) -> None:
+    text = newcells.roll(run / "run", run / "start.h5ad", tmp_path / "out")
+    assert "0 to 2 h, 2 seeds, growth as mass" in text
+    ends = [store.read_trajectory(tmp_path / f"out/seed-{seed}.zarr").at(-1) for seed in (0, 1)]
+    end = ad.read_h5ad(tmp_path / "out/end.h5ad")
+    np.testing.assert_allclose(
+        end.obsm[schema.EMBED], np.mean([e.z.numpy() for e in ends], axis=0), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(end.obs["mass"], np.mean([e.mass.numpy() for e in ends], axis=0), rtol=1e-4)
+    assert (end.obs["disagreement_z"] > 0).all()
+    np.testing.assert_allclose(end.obsm[schema.FATE_PROBABILITIES].sum(axis=1), 1)
+    assert list(end.obs[schema.TERMINAL_STATES].cat.categories) == ["a", "b"]
+    assert list(end.varm[schema.DRIVERS].index) == list(end.var_names)
+    assert set(end.obs[schema.TIME]) == {2.0}
+
+
+def test_they_go_back_where_the_end_lies_before_them(run: Path, tmp_path: Path) -> None:
+    assert "0 to -1 h" in newcells.roll(run / "run", run / "start.h5ad", tmp_path / "out", until_h=-1.0)
+    times = store.read_trajectory(tmp_path / "out/seed-0.zarr").times_h
+    assert bool((times.diff() < 0).all())
+
+
+def test_particles_divide_and_keep_their_founders(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    resolved = configs.load(run / "run/config.yaml", ("simulate.growth=particles",))
+    folder.symlink_to(run / "run", target_is_directory=True)
+    (run / "run/config.yaml").write_text(configs.dump(resolved), encoding="utf-8")
+    try:
+        newcells.roll(folder, run / "start.h5ad", tmp_path / "out", until_h=1.0)
+        end = ad.read_h5ad(tmp_path / "out/end.h5ad")
+        assert end.n_obs == 120
+        with pytest.raises(EmbryoError, match="nobody knows who died"):
+            newcells.roll(folder, run / "start.h5ad", tmp_path / "back", until_h=-1.0)
+    finally:
+        mass = configs.load(run / "run/config.yaml", ("simulate.growth=mass",))
+        (run / "run/config.yaml").write_text(configs.dump(mass), encoding="utf-8")
+
+
+def test_cells_and_runs_that_do_not_fit_are_told(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match="one time to start from"):
+        newcells.roll(run / "run", run / "series.h5ad", tmp_path / "out")
+    with pytest.raises(EmbryoError, match="an end before or after"):
+        newcells.roll(run / "run", run / "start.h5ad", tmp_path / "out", until_h=0.0)
+    flat = cells((0.0,))
+    del flat.obsm[schema.SPATIAL]
+    read.write(flat, tmp_path / "flat.h5ad")
+    with pytest.raises(SchemaError, match="positions of 0 dimensions"):
+        newcells.roll(run / "run", tmp_path / "flat.h5ad", tmp_path / "out")
+    pipeline.run(configs.source(run / "series.h5ad", ("embed.dims=3",)), tmp_path / "young", until="embed")
+    with pytest.raises(StoreError, match="without a fitted field"):
+        newcells.roll(tmp_path / "young", run / "start.h5ad", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
