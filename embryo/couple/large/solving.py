@@ -28,7 +28,7 @@ _STEADY = 1e-2  # largest relative error of a marginal that is held, up to which
 
 def plan(  # noqa: PLR0913  two clouds and their weights, two regularisations, luck, and whom to tell
     a: Float[np.ndarray, "sources dims"],
-    b: Float[np.ndarray, "targets dims"],
+    b: Float[np.ndarray, "targets same_dims"],
     *,
     weight_a: Float[np.ndarray, " sources"] | None = None,
     weight_b: Float[np.ndarray, " targets"] | None = None,

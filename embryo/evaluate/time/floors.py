@@ -128,10 +128,9 @@ def _fixed(name: str, predict: Callable[[Series, float], State | None]) -> Predi
     return Predictor(name, "floor", lambda series, t_h, _: predict(series, t_h))
 
 
+COPIES: Final = ("copy previous", "copy next", "nearest")
 FLOORS: Final = (
-    _fixed("copy previous", copy_previous),
-    _fixed("copy next", copy_next),
-    _fixed("nearest", nearest),
+    *(_fixed(name, copy) for name, copy in zip(COPIES, (copy_previous, copy_next, nearest), strict=True)),
     _fixed("union", union),
     Predictor("random pairs", "floor", random_pairs, random=True),
     _fixed("McCann midpoint", mccann),

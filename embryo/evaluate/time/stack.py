@@ -9,9 +9,10 @@ of K off its diagonal is therefore shrunk towards 0,
 
 as in the shrinkage of portfolios (Ledoit & Wolf 2004) and of combined forecasts (Diebold & Pauly 1990). At rho = 1 each
 share is proportional to one over the candidate's energy distance; nu, the noise of the truth, makes those equal that
-cannot be told apart. rho, whether anything fitted takes part, and whether the best single candidate does better than
-any mixture, is what predicts one inner fold best from the others. Folds weigh as one over their gap squared: those with
-the narrowest gap are most like the question.
+cannot be told apart. rho is one half: with so few folds it cannot be chosen. Only floors, or only one candidate, take
+part where that predicts every inner fold better. Folds weigh as one over their gap squared: those with the narrowest
+gap are most like the question. Between two stages copies of one of them stand aside (their union takes part): which of
+the two is nearer is a matter of luck that no other stage tells.
 
 **Laws.** Inner folds have wider gaps than the question, so wide that a law cannot be told from them which the whole
 series determines. One law for all times makes a claim that no interpolant makes and that the training stages can
@@ -19,7 +20,7 @@ refute: that a single field carries every stage into all the later ones. Where i
 spread, over two intervals or more, it takes the share `TRUST` between stages, and the stack the rest.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,12 +31,13 @@ from scipy.optimize import nnls
 from embryo.core.state import State
 from embryo.evaluate.time import inner
 from embryo.evaluate.time.candidates import Law
+from embryo.evaluate.time.floors import COPIES
 from embryo.evaluate.time.predictor import Predictor
 from embryo.evaluate.time.series import Series
 
 NAME = "embryo"
 EXPLAINED, TRUST = 0.01, 0.9
-_SHRINKAGES = (1.0, 0.75, 0.5, 0.25, 0.0)
+SHRINKAGE = 0.5
 _LEAST = 0.02  # smaller shares are left out
 _MOST = 3000  # particles of a mixture
 
@@ -113,7 +115,8 @@ class Stack:
         folds = inner.folds(training, t_h)
         judged = [inner.misses(fold, self.candidates, self.seeds) for fold in folds]
         everywhere = np.prod([applies for applies, _ in judged], axis=0) if judged else np.zeros(len(self.candidates))
-        kept = np.flatnonzero(everywhere)
+        between = None not in training.flanks(t_h)
+        kept = np.flatnonzero(everywhere * [not (between and c.name in COPIES) for c in self.candidates])
         if not len(kept):
             return self._evenly(training, t_h)
         own = [np.isin(np.flatnonzero(applies), kept) for applies, _ in judged]
@@ -192,32 +195,32 @@ class Evidence:
 
 
 def mixed(evidence: Evidence, floor: np.ndarray) -> tuple[str, Float[np.ndarray, " candidates"]]:
-    """Return the kind of mixture that predicts one fold best from the others, and its shares from all folds.
+    """Return how candidates are mixed, and their shares from all folds.
 
-    With a single fold there is nothing to compare, and all candidates are mixed with the strongest shrinkage.
+    All of them, unless the floors alone, or the single candidate that is best on the other folds, predict every fold
+    better: two or three folds are few, and what wins only their mean wins by chance. With one fold there is nothing to
+    compare.
     """
-    ways = list(_ways(floor))
+    everyone = np.arange(len(floor))
+    ways: list[tuple[str, Int[np.ndarray, " kept"], float | None]] = [("a mixture", everyone, SHRINKAGE)]
+    if floor.any():
+        ways.append(("a mixture of floors", np.flatnonzero(floor), SHRINKAGE))
+    ways.append(("the best single candidate", everyone, None))
     folds = range(len(evidence.grams))
-    if len(folds) < 2:
-        how, kept, shrinkage = ways[0]
-        return how, shares(evidence.mean(), evidence.mean_noise(), kept, shrinkage)
-    weight = 1 / evidence.gap_h**2 / np.median(np.abs(np.diagonal(evidence.grams, axis1=1, axis2=2)), axis=1)
-    scores = []
-    for _, kept, shrinkage in ways:
-        tried = [shares(evidence.mean(k), evidence.mean_noise(k), kept, shrinkage) for k in folds]
-        scores.append(sum(weight[k] * (w @ evidence.grams[k] @ w) for k, w in zip(folds, tried, strict=True)))
-    how, kept, shrinkage = ways[int(np.argmin(scores))]
-    return how, shares(evidence.mean(), evidence.mean_noise(), kept, shrinkage)
+    chosen = 0
+    if len(folds) > 1:
+        missed = np.array([[_missed(evidence, k, kept, rho) for k in folds] for _, kept, rho in ways])
+        always = (missed < missed[0]).all(axis=1)
+        weight = 1 / evidence.gap_h**2 / np.median(np.abs(np.diagonal(evidence.grams, axis1=1, axis2=2)), axis=1)
+        chosen = int(np.where(always, missed @ weight, np.inf).argmin()) if always.any() else 0
+    how, kept, rho = ways[chosen]
+    return how, shares(evidence.mean(), evidence.mean_noise(), kept, rho)
 
 
-def _ways(floor: np.ndarray) -> Iterator[tuple[str, Int[np.ndarray, " kept"], float | None]]:
-    everyone, floors = np.arange(len(floor)), np.flatnonzero(floor)
-    for rho in _SHRINKAGES:
-        yield f"a mixture, shrunk by {rho:g}", everyone, rho
-    if len(floors):
-        for rho in _SHRINKAGES:
-            yield f"a mixture of floors, shrunk by {rho:g}", floors, rho
-    yield "the best single candidate", everyone, None
+def _missed(evidence: Evidence, fold: int, kept: Int[np.ndarray, " kept"], shrinkage: float | None) -> float:
+    """Return the energy distance on a fold with the shares that the other folds give."""
+    w = shares(evidence.mean(fold), evidence.mean_noise(fold), kept, shrinkage)
+    return float(w @ evidence.grams[fold] @ w)
 
 
 def shares(
