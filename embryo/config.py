@@ -146,7 +146,9 @@ class Fit(Section):
 class Simulate(Section):
     """The roll-out's grid."""
 
-    method: Literal["euler", "midpoint", "rk4"] = "rk4"
+    method: Literal["euler", "midpoint", "rk4", "dopri5"] = Field(
+        "rk4", description="dopri5 (torchdiffeq) chooses its steps: to check a grid, not to compare edits"
+    )
     step_h: float = Field(0.25, gt=0)
     save_every_h: float = Field(0.5, gt=0)
     max_cells: int = Field(20_000, ge=1, description="more start cells are subsampled, each standing for several")

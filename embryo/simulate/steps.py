@@ -4,32 +4,36 @@ The grid is fixed on purpose. An adaptive solver takes one step size for the who
 on its batch-mates and an edited run would differ from its control by solver noise.
 
 A field that reads each particle by itself is integrated in blocks of particles small enough for the processor's cache;
-one that reads neighbours is integrated in one piece. The steps are our own: torchdiffeq, whose numbers they reproduce,
-spends 3 ms on every call and half as much again as the field itself on blocks of this size (docs/speed-of-rollouts.md).
+one that reads neighbours is integrated in one piece. The fixed steps are our own: torchdiffeq, whose numbers they
+reproduce, spends 3 ms on every call and half as much again as the field itself on blocks of this size
+(docs/speed-of-rollouts.md). Its adaptive ``dopri5`` is there to check a grid against.
 """
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torchdiffeq import odeint
 
 from embryo.core import field as laws
 from embryo.core.errors import DivergedError, EmbryoError, Problem
 from embryo.core.field import Field
 from embryo.core.state import State, Velocity
 
-Method = Literal["euler", "midpoint", "rk4"]
+Method = Literal["euler", "midpoint", "rk4", "dopri5"]
 
 BLOCK = 1024  # particles: see docs/speed-of-rollouts.md
 
 # Explicit Runge-Kutta: where in the step each stage lies; for each stage after the first the weights of those before
 # it, and last those of the step.
-_NODES: dict[Method, tuple[float, ...]] = {"euler": (0.0,), "midpoint": (0.0, 0.5), "rk4": (0.0, 1 / 3, 2 / 3, 1.0)}
-_WEIGHTS: dict[Method, tuple[tuple[float, ...], ...]] = {
+_ADAPTIVE: Final = "dopri5"
+_TOLERANCE = 1e-6  # relative and absolute, of the adaptive solver
+_NODES: dict[str, tuple[float, ...]] = {"euler": (0.0,), "midpoint": (0.0, 0.5), "rk4": (0.0, 1 / 3, 2 / 3, 1.0)}
+_WEIGHTS: dict[str, tuple[tuple[float, ...], ...]] = {
     "euler": ((1.0,),),
     "midpoint": ((0.5,), (0.0, 1.0)),
     "rk4": ((1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0), (1 / 8, 3 / 8, 3 / 8, 1 / 8)),
@@ -45,7 +49,9 @@ class Steps:
     step_h
         Largest step; every interval is divided into equal steps not longer than this.
     method
-        ``euler``, ``midpoint`` or ``rk4`` (3/8 rule): orders 1, 2, 4.
+        ``euler``, ``midpoint`` or ``rk4`` (3/8 rule): orders 1, 2, 4. ``dopri5`` (torchdiffeq) chooses its steps to a
+        tolerance of 1e-6, one size for all particles together: a check of the grid, not a way to compare an edit with
+        its control. It still stops at the grid's points.
     block
         Particles integrated together where the field allows it.
     on_step
@@ -81,7 +87,8 @@ def advance(field: Field, state: State, span: Float[Tensor, "2"], steps: Steps) 
     points = grid(span, steps.step_h, laws.breaks_h(field))
     end = state.map(torch.empty_like)
     with torch.no_grad():
-        for rows, law in blocks(field, len(state), steps.block):
+        together = len(state) if steps.method == _ADAPTIVE else steps.block
+        for rows, law in blocks(field, len(state), together):
             for whole, part in zip(end.parts(), _integrate(law, state[rows], points, steps).parts(), strict=True):
                 whole[rows] = part
     return end
@@ -98,9 +105,26 @@ def blocks(field: Field, cells: int, block: int) -> Iterator[tuple[slice, Field]
 def _integrate(field: Field, state: State, points: Float[Tensor, " grid"], steps: Steps) -> State:
     columns = [*(part.shape[1] for part in state.parts()[:3]), 1]
     y = _wide(state)
+    if steps.method == _ADAPTIVE:
+        return _state(_adaptive(field, y, columns, points, steps), columns)
     for t0, t1 in itertools.pairwise(points):
         y = _step(field, y, columns, (t0, t1), steps)
     return _state(y, columns)
+
+
+def _adaptive(
+    field: Field, y: Float[Tensor, "cells all"], columns: list[int], points: Float[Tensor, " grid"], steps: Steps
+) -> Float[Tensor, "cells all"]:
+    def rates(t: Tensor, now: Tensor) -> Tensor:
+        if steps.on_step is not None:
+            steps.on_step(float(t))
+        return _wide(field(t, _state(now, columns)))
+
+    for t0, t1 in itertools.pairwise(points):
+        inside = torch.stack([torch.nextafter(t0, t1), torch.nextafter(t1, t0)])
+        never_beyond = {"step_t": inside[1:]}
+        y = odeint(rates, y, inside, rtol=_TOLERANCE, atol=_TOLERANCE, method=_ADAPTIVE, options=never_beyond)[-1]
+    return y
 
 
 def _step(

@@ -1,4 +1,4 @@
-"""Steps against torchdiffeq, the outside oracle."""
+"""Steps against torchdiffeq, the outside oracle, and closed forms."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torchdiffeq import odeint
 
 from embryo.core.errors import EmbryoError
 from embryo.core.state import State, Velocity
+from embryo.fields.analytic import Rotation
 from embryo.fields.flow import FlowNetwork
 from embryo.simulate.steps import Method, Steps, advance, grid, require_times
 
@@ -42,7 +43,17 @@ def test_steps_are_those_of_torchdiffeq(method: Method, span: list[float]) -> No
         torch.testing.assert_close(a, b[-1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["euler", "rk4"])
+def test_the_adaptive_method_follows_a_closed_form_on_a_coarse_grid() -> None:
+    law, times = Rotation((0.0, 0.0, 2.0)), torch.tensor([0.0, 1.5], dtype=torch.float64)
+    begin = start().map(lambda part: part.double())
+    turn = torch.linalg.matrix_exp(torch.tensor([[0.0, -3.0, 0], [3.0, 0, 0], [0, 0, 0]], dtype=torch.float64))
+    end = advance(law, begin, times, Steps(1.5, "dopri5"))
+    torch.testing.assert_close(end.x, begin.x @ turn.T, rtol=1e-4, atol=1e-5)
+    fixed = advance(law, begin, times, Steps(0.01, "rk4"))
+    torch.testing.assert_close(end.x, fixed.x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["euler", "rk4", "dopri5"])
 def test_each_step_sees_its_own_side_of_a_switch(method: Method) -> None:
     end = advance(Switch(), start(), torch.tensor([0.0, 1.0]), Steps(0.25, method))
     torch.testing.assert_close(end.x, start().x, rtol=0, atol=1e-6)
