@@ -115,15 +115,18 @@ def _integrate(field: Field, state: State, points: Float[Tensor, " grid"], steps
 def _adaptive(
     field: Field, y: Float[Tensor, "cells all"], columns: list[int], points: Float[Tensor, " grid"], steps: Steps
 ) -> Float[Tensor, "cells all"]:
-    def rates(t: Tensor, now: Tensor) -> Tensor:
-        if steps.on_step is not None:
-            steps.on_step(float(t))
-        return _wide(field(t, _state(now, columns)))
-
     for t0, t1 in itertools.pairwise(points):
         inside = torch.stack([torch.nextafter(t0, t1), torch.nextafter(t1, t0)])
-        never_beyond = {"step_t": inside[1:]}
-        y = odeint(rates, y, inside, rtol=_TOLERANCE, atol=_TOLERANCE, method=_ADAPTIVE, options=never_beyond)[-1]
+        low, high = inside.aminmax()
+
+        def rates(t: Tensor, now: Tensor, low: Tensor = low, high: Tensor = high) -> Tensor:
+            within = t.clamp(low, high)  # rounding must not take it over a switch at the edge
+            if steps.on_step is not None:
+                steps.on_step(float(within))
+            return _wide(field(within, _state(now, columns)))
+
+        stop = {"step_t": inside[1:]}
+        y = odeint(rates, y, inside, rtol=_TOLERANCE, atol=_TOLERANCE, method=_ADAPTIVE, options=stop)[-1]
     return y
 
 
