@@ -2,7 +2,7 @@
 
 from embryo.fit.atlas import atlas
 from embryo.fit.coupled import Pairs, pairs, states
-from embryo.fit.growth import smoothed
+from embryo.fit.growth import rescaled, smoothed
 from embryo.fit.matching import Matching, match
 from embryo.fit.paths import Ends, Tube, path
 from embryo.fit.regression import Progress, flow, regress
@@ -23,6 +23,7 @@ __all__ = [
     "pairs",
     "path",
     "regress",
+    "rescaled",
     "smoothed",
     "spatial_flow",
     "states",

@@ -192,6 +192,12 @@ def halves(adata: AnnData, board: TimeBoard, seed: int) -> Split:
     return Split(name, *_prepared(parts[0], parts[1], board, seed), float(last), numbers(adata))
 
 
+def whole(adata: AnnData, board: TimeBoard, seed: int) -> AnnData:
+    """Return all stages, embedded and in one frame: nothing is held out where a known law is the truth."""
+    cells, _ = _prepared(adata.copy(), adata[:1].copy(), board, seed)
+    return cells
+
+
 def numbers(adata: AnnData) -> dict[float, float]:
     """Return cells per embryo at every time."""
     groups = adata.obs.groupby(schema.TIME, observed=True)[schema.EMBRYO]

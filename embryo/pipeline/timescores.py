@@ -10,6 +10,7 @@ from embryo.evaluate.result import Result
 from embryo.evaluate.time import Predictor, Series, candidates
 from embryo.evaluate.time.floors import FLOORS
 from embryo.evaluate.time.judge import judge
+from embryo.evaluate.time.law import law
 from embryo.evaluate.time.stack import stacked
 from embryo.evaluate.tracked import tracked
 from embryo.pipeline import embryofolds, timeboards
@@ -35,6 +36,8 @@ def parts(adata: AnnData, board: TimeBoard, seed: int, seeds: int) -> list[Part]
     draws = tuple(range(seed, seed + seeds))
     if board.kind == "embryos":
         return [("held-out embryos", lambda tick: _embryos(adata, board, draws, tick))]
+    if board.kind == "law":
+        return [("law", lambda tick: _law(timeboards.whole(adata, board, seed), board, draws, tick))]
     if board.kind == "cells":
         return [("other half", lambda tick: _stage(timeboards.halves(adata, board, seed), board, draws, tick))]
     times = timeboards.held_out(board, timeboards.stages(adata))
@@ -55,6 +58,10 @@ def _stage(split: Split, board: TimeBoard, seeds: Sequence[int], tick: Tick) -> 
     choice = stack.choose(series, split.t_h)
     result = judge(board.name, series, truth, [ours, *alone, *same], seeds=seeds, split=split.name, tick=tick)
     return _judged(result, {split.name: [choice.sentence] if choice else []})
+
+
+def _law(cells: AnnData, board: TimeBoard, seeds: Sequence[int], tick: Tick) -> Judged:
+    return _judged(law(cells, seeds=seeds, board=board.name, tick=tick), {})
 
 
 def _embryos(adata: AnnData, board: TimeBoard, seeds: Sequence[int], tick: Tick) -> Judged:
