@@ -105,7 +105,8 @@ def blocks(cells: int, repeats: int) -> list[str]:
     lines = [
         f"## Blocks, {cells:,} cells\n",
         "In GFLOP/s.\n",
-        "| block | products | roll-out | of it, same block | of it, best block | by torchdiffeq | unfolded by torchdiffeq |",
+        "| block | products | roll-out | of it, same block | of it, best block | by torchdiffeq | unfolded, by torchdiffeq "
+        "|",
         "|---|---|---|---|---|---|---|",
     ]
     for block, r in rows:

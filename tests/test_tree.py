@@ -51,11 +51,6 @@ UNMIRRORED = {
     "core/field.py": "a protocol without behaviour; every law in tests/fields keeps it",
     "measure/arrays.py": "refuses what is no cloud; every statistic in tests/measure passes through it",
     "measure/moment.py": "columns of the table in tests/measure/test_difference.py",
-    "cli/console.py": "consoles and progress; every command in tests/cli prints through it",
-    "cli/data.py": "commands, called by tests/cli/test_cli.py",
-    "cli/evaluate.py": "commands, called by tests/cli/test_cli.py",
-    "cli/work.py": "commands, called by tests/cli/test_cli.py",
-    "cli/__main__.py": "calls main",
     "core/encoder.py": "a protocol without behaviour; every encoder in tests/encoders keeps it",
 }
 

@@ -137,7 +137,8 @@ def scores(answer: Answer, truth: Truth) -> dict[str, tuple[float, str]]:
     known = np.isfinite(answer.growth)
     if truth.growth is not None and known.any():
         u, w = answer.growth[known], truth.growth[known]
-        found["growth correlation"] = float(np.corrcoef(u, w)[0, 1]) if u.std() * w.std() > 0 else float("nan"), "1"
+        if w.std() > 0:  # where all cells grow alike there is nothing to correlate
+            found["growth correlation"] = float(np.corrcoef(u, w)[0, 1]) if u.std() > 0 else float("nan"), "1"
         found["growth error"] = float(np.sqrt(((u - w) ** 2).mean())), "1/h"
     return found
 

@@ -14,7 +14,9 @@ from embryo.evaluate.time.law import Fitting, law
 
 TIMES = (0.0, 0.5, 1.0)
 FAST = Fitting(
-    couple.Transport(solver="unbalanced", epsilon=0.01, tau=0.5), fit.Training(steps=150, width=32), rounds=2
+    couple.Transport(solver="unbalanced", epsilon=0.01, tau=0.5),
+    fit.Training(steps=800, width=64, width_of_paths=0.05),
+    rounds=2,
 )
 
 

@@ -1,5 +1,7 @@
 """A law beside the truth: closed forms, invariance, and what plans say of a motion that is known."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,6 @@ from scipy import sparse
 from embryo.core.coupling import Coupling
 from embryo.core.errors import SchemaError
 from embryo.core.state import State
-from embryo.datasets import load
 from embryo.evaluate.time import truth
 from embryo.evaluate.time.truth import Answer, Truth
 from embryo.fields import Expansion, Rotation
@@ -111,9 +112,9 @@ def test_a_simulation_that_does_not_tell_is_refused() -> None:
 
 
 @pytest.mark.real
-def test_the_simulation_moves_as_it_says() -> None:
+def test_the_simulation_moves_as_it_says(real: Callable[..., AnnData]) -> None:
     """Cells of heart2duck keep their velocity: carried by it they lie on cells of the later slides."""
-    adata = load("stvcr-heart2duck")
+    adata = real("stvcr-heart2duck")
     x, v, t = adata.obsm["spatial_gt"], adata.obsm["spatial_velocity"], adata.obs["time"].to_numpy()
     there = x[t == 0] + 0.5 * v[t == 0]
     apart = np.linalg.norm(x[t == 0.5][:, None] - there, axis=-1).min(axis=1)
