@@ -105,8 +105,7 @@ def blocks(cells: int, repeats: int) -> list[str]:
     lines = [
         f"## Blocks, {cells:,} cells\n",
         "In GFLOP/s.\n",
-        "| block | products | roll-out | of it, same block | of it, best block | by torchdiffeq | unfolded, by torchdiffeq "
-        "|",
+        "| block | products | roll-out | of it, same block | of it, best block | by torchdiffeq | unfolded, by it |",
         "|---|---|---|---|---|---|---|",
     ]
     for block, r in rows:
