@@ -138,8 +138,13 @@ class FlowNetwork(nn.Module):
         dz, dg, dx, growth = rates.split([*self.columns.values(), 1], dim=-1)
         return Velocity(dz, dg, dx, growth.squeeze(-1))
 
-    def fast(self) -> Folded:
-        """Return the same law for many evaluations without gradients, with today's weights."""
+    def fast(self) -> "Folded | FlowNetwork":
+        """Return the same law for many evaluations without gradients, with today's weights.
+
+        A trunk with other activations than its own (somebody changed it) is not folded.
+        """
+        if not all(isinstance(part, nn.Linear | nn.SiLU) for part in self.trunk):
+            return self
         chosen = torch.cat([torch.full((n,), p in self.reads) for p, n in self.columns.items()])
         rows = chosen.nonzero()[:, 0].to(self.centre.device)
         return Folded(

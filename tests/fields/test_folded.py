@@ -21,3 +21,11 @@ def test_folded_as_the_network(reads: tuple[str, ...], head_depth: int, time: bo
         with torch.no_grad():
             for a, b in zip(network(t, s).parts(), network.fast()(t, s).parts(), strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_trunk_that_was_changed_is_not_folded() -> None:
+    network = FlowNetwork(dims=2, genes=0, space=0, width=8)
+    network.trunk = torch.nn.Sequential(
+        *(torch.nn.SELU() if isinstance(p, torch.nn.SiLU) else p for p in network.trunk)
+    )
+    assert network.fast() is network
