@@ -54,6 +54,7 @@ class TimeBoard(Section):
     )
     counts_grow: bool = Field(default=False, description="whether numbers of cells per embryo are comparable")
     space: bool = Field(default=True, description="whether positions, where there are any, are part of the state")
+    positions: str = Field(schema.SPATIAL, description="slot of obsm that holds positions")
     in_one_frame: bool = Field(default=False, description="positions stand in one frame already: nothing to align")
     max_cells: int = Field(2000, ge=20, description="cells per stage; more are drawn with the seed")
     held_out_embryos: int | list[str] = Field(
@@ -107,6 +108,12 @@ def load(board: TimeBoard, seed: int) -> AnnData:
     if schema.PERTURBATION in adata.obs:
         wild = (adata.obs[schema.PERTURBATION].astype(str) == "").to_numpy()
         adata = adata if wild.all() else adata[wild].copy()
+    if board.positions != schema.SPATIAL:
+        if board.positions not in adata.obsm:
+            held = ", ".join(sorted(adata.obsm))
+            found = f"no obsm[{board.positions!r}]"
+            raise ConfigError(Problem(found, f"one of {held}", "correct positions"), subject=f"board {board.name}")
+        adata.obsm[schema.SPATIAL] = np.asarray(adata.obsm[board.positions])
     keep = _window(adata, board.read)
     return adata if keep.all() else adata[keep].copy()
 

@@ -1,11 +1,14 @@
 """Boards of dynamics: what is held out stays out of everything that is fitted."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy.spatial.transform import Rotation
 
+from embryo import read
 from embryo.config import Embed, Read
 from embryo.core import schema
 from embryo.core.errors import ConfigError
@@ -106,3 +109,14 @@ def test_space_is_left_out_where_the_board_says_so() -> None:
     found = timeboards.split(series(space=3), board(space=False), 1.0, seed=0)
     assert schema.ALIGNED not in found.train.obsm
     assert schema.SPATIAL not in found.truth.obsm
+
+
+def test_positions_may_lie_in_another_slot(tmp_path: Path) -> None:
+    adata = series(space=2)
+    adata.obsm["elsewhere"] = adata.obsm[schema.SPATIAL] + 1000.0
+    read.write(adata, tmp_path / "x.h5ad")
+    how = {"read": Read(dataset=None, path=tmp_path / "x.h5ad"), "positions": "elsewhere", "in_one_frame": True}
+    found = timeboards.split(timeboards.load(board(**how), 0), board(**how), 1.0, seed=0)
+    assert found.train.obsm[schema.ALIGNED].min() > 800.0
+    with pytest.raises(ConfigError, match="no obsm\\['nowhere'\\]"):
+        timeboards.load(board(**{**how, "positions": "nowhere"}), 0)

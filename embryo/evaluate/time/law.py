@@ -48,7 +48,7 @@ class Fitting:
         default_factory=lambda: couple.Transport(solver="unbalanced", epsilon=0.002, tau=0.1)
     )
     training: fit.Training = field(default_factory=lambda: fit.Training(steps=4000, width=256, width_of_paths=0.05))
-    rounds: int = 4
+    rounds: int = 3
 
 
 def law(
