@@ -9,6 +9,7 @@ import pandas as pd
 
 from embryo import render
 from embryo.core.table import LEVEL
+from embryo.evaluate.result import OURS
 from embryo.pipeline import grids
 
 HEAD = """# Dynamics, judged beside their floors
@@ -56,9 +57,15 @@ class Found:
     @property
     def summary(self) -> str:
         """Return one line about the board."""
-        said = [s for part in self.sentences.values() for s in part]
+        said = [s for split in self.sentences for s in self.verdicts(split) if " than " in s]
         better = sum("better than" in s and "not better than" not in s for s in said)
         return f"{self.facts}; better than the best floor on {better} of {len(said)} comparisons"
+
+    def verdicts(self, split: str) -> list[str]:
+        """Return the sentences about the whole model; those about its parts stand in the table alone."""
+        said = self.sentences.get(split, ())
+        whole = [s for s in said if f": {OURS}: " in s]
+        return [*whole, *(s for s in said if "left out" in s)] if whole else list(said)
 
 
 def markdown(name: str, found: Sequence[Found], made: Mapping[str, Any]) -> str:
@@ -69,7 +76,7 @@ def markdown(name: str, found: Sequence[Found], made: Mapping[str, Any]) -> str:
         lines += [f"- {note}" for note in one.notes]
         for split in dict.fromkeys(one.table["split"]):
             lines += ["", f"**{split}**", ""]
-            lines += [f"- {s}" for s in (*one.sentences.get(split, ()), *one.chosen.get(split, ()))]
+            lines += [f"- {s}" for s in (*one.verdicts(split), *one.chosen.get(split, ()))]
             lines += ["", grids.markdown(scores(one, split))]
     return "\n".join(lines) + "\n"
 
@@ -83,7 +90,7 @@ def html(name: str, found: Sequence[Found], made: Mapping[str, Any], path: Path)
     ]
     content = render.Report(
         title=f"Dynamics: {name}",
-        verdict=[f"{one.name}, {split}: {s}" for one in found for split, said in one.sentences.items() for s in said],
+        verdict=[f"{one.name}, {split}: {s}" for one in found for split in one.sentences for s in one.verdicts(split)],
         tables=tables,
         cards=[render.Card(one.name, "\n\n".join([one.summary, *one.notes])) for one in found],
         notes=[_HOW],
