@@ -140,6 +140,11 @@ class Fit(Section):
     width: int = Field(128, ge=1)
     depth: int = Field(3, ge=1)
     head_depth: int = Field(0, ge=0, description="hidden layers of each head of its own")
+    neighbours: int = Field(
+        0,
+        ge=0,
+        description="above 0: a law that reads so many neighbours and turns with the body (embryo.fields.spatial)",
+    )
     device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
 
 

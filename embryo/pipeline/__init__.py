@@ -128,10 +128,7 @@ class _Job:
         source = [c.read.model_dump(mode="json"), c.split.model_dump(mode="json"), c.seed, contents(c.read.path)]
         genes = [e["gene"] for e in edits["edits"]]
         synthetic = edits["edits"] if c.read.dataset == "synthetic" else None
-        fits = [
-            (f"fit seed {s}", c.fit.model_dump(), lambda s=s: rollouts.fit_one(run, self.pairs, s, self.tick))
-            for s in rollouts.seeds(c)
-        ]
+        fits = [(f"fit seed {s}", c.fit.model_dump(), lambda s=s: self._fit(s)) for s in rollouts.seeds(c)]
         return [
             ("read", [*source, synthetic], self._read),
             ("embed", [c.embed.model_dump(mode="json"), contents(c.embed.weights), genes], self._embed),
@@ -169,6 +166,9 @@ class _Job:
     def _reconstruct(self) -> Work:
         summary = cells.align(self.cells, self.run.config)
         return [self._keep(self.cells, _CELLS)], summary
+
+    def _fit(self, seed: int) -> Work:
+        return rollouts.fit_one(self.run, self.cells, lambda: self.pairs, seed, self.tick)
 
     def _roll(self, arm: str) -> Work:
         edits = self.run.config.perturb.records() if arm == rollouts.EDITED else ()

@@ -64,8 +64,10 @@ def seeds(config: Config) -> range:
     return range(config.seed, config.seed + config.seeds)
 
 
-def fit_one(run: RunFolder, data: fit.Pairs, seed: int, tick: Tick) -> tuple[list[str], str]:
-    """Fit one field and keep it."""
+def fit_one(
+    run: RunFolder, adata: AnnData, pairs: Callable[[], fit.Pairs], seed: int, tick: Tick
+) -> tuple[list[str], str]:
+    """Fit one field and keep it; a law that reads neighbours is fitted body by body, another one to `pairs`."""
     f = run.config.fit
     training = fit.Training(
         steps=f.steps, batch=f.batch, learning_rate=f.learning_rate, ema=f.ema, weight_decay=f.weight_decay,
@@ -78,7 +80,12 @@ def fit_one(run: RunFolder, data: fit.Pairs, seed: int, tick: Tick) -> tuple[lis
         losses.append(loss)
         tick(f"fit, seed {seed}", step, steps)
 
-    field = fit.regress(data, training, progress=progress)
+    field: fields.Learned
+    if f.neighbours:
+        tissue = fit.Tissue(neighbours=f.neighbours)
+        field = fit.spatial_flow(adata, couplings(run), training, tissue, progress=progress)
+    else:
+        field = fit.regress(pairs(), training, progress=progress)
     out = f"fields/seed-{seed}.safetensors"
     fields.save(field, run.path / out, seed=seed, loss=losses[-1])
     return [out], f"{f.steps} steps, loss {losses[-1]:.3f} of the targets' mean square"

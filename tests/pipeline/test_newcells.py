@@ -10,7 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from embryo import config as configs
-from embryo import pipeline, read
+from embryo import fields, pipeline, read
 from embryo.core import schema, store
 from embryo.core.errors import EmbryoError, SchemaError, StoreError
 from embryo.pipeline import newcells
@@ -104,3 +104,11 @@ def test_cells_and_runs_that_do_not_fit_are_told(run: Path, tmp_path: Path) -> N
     with pytest.raises(StoreError, match="without a fitted field"):
         newcells.roll(tmp_path / "young", run / "start.h5ad", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_law_that_reads_neighbours_is_a_setting(run: Path, tmp_path: Path) -> None:
+    how = ("seeds=1", "fit.steps=5", "fit.width=8", "fit.neighbours=4", "embed.dims=3", "measure.neighbours=5")
+    pipeline.run(configs.source(run / "series.h5ad", how), tmp_path / "run", until="fit")
+    law, _ = fields.load(tmp_path / "run/fields/seed-0.safetensors")
+    assert isinstance(law, fields.SpatialNetwork)
+    assert "1 seeds" in newcells.roll(tmp_path / "run", run / "start.h5ad", tmp_path / "out", until_h=0.5)
