@@ -150,6 +150,7 @@ def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 "of OT-CFM": speed[method][0] / speed["torchcfm OT-CFM"][0], "coupled, s": speed[method][1],
                 **{f"W1, day {k + 1}": float(v) for k, v in enumerate(np.reshape(found, (last - 1, -1)).mean(1))},
                 "W1": float(np.mean(found)),
+                "sd of seeds": float(np.reshape(found, (last - 1, -1)).mean(0).std(ddof=min(1, given.seeds - 1))),
             }  # fmt: skip
             print(row, file=sys.stderr)
             yield row
@@ -173,10 +174,10 @@ def main() -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="markdown page to write")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--timed", type=int, default=256, help="steps of each run that is timed")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
