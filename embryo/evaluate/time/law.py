@@ -39,7 +39,7 @@ class Fitting:
     transport
         Couplings of each round.
     training
-        Of the last round; the rounds before take ``steps // 4``.
+        Of the last round; the rounds before take ``steps // 5``.
     rounds
         Of coupling and fitting.
     """
@@ -47,8 +47,8 @@ class Fitting:
     transport: couple.Transport = field(
         default_factory=lambda: couple.Transport(solver="unbalanced", epsilon=0.002, tau=0.1)
     )
-    training: fit.Training = field(default_factory=lambda: fit.Training(steps=4000, width=256, width_of_paths=0.05))
-    rounds: int = 3
+    training: fit.Training = field(default_factory=lambda: fit.Training(steps=5000, width=256, width_of_paths=0.02))
+    rounds: int = 4
 
 
 def law(
@@ -115,7 +115,7 @@ def law(
 
 def _fitted(adata: AnnData, fitting: Fitting, seed: int) -> Field:
     last = replace(fitting.training, seed=seed)
-    early = replace(last, steps=max(last.steps // 4, 1))
+    early = replace(last, steps=max(last.steps // 5, 1))
     coupler = partial(couple.series, method="transport", transport=fitting.transport, seed=seed)
     done: list[int] = []
 
