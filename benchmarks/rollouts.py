@@ -105,8 +105,8 @@ def blocks(cells: int, repeats: int) -> list[str]:
         rows.append((block, rate))
     lines = [
         f"## Blocks, {cells:,} cells\n",
-        f"In GFLOP/s; one kept time, {STEPS} steps. torchdiffeq takes the same steps of the folded law (`FlowNetwork.fast`)",
-        "or of the network itself, in the same blocks, and keeps and checks nothing.\n",
+        f"In GFLOP/s; one kept time, {STEPS} steps. torchdiffeq takes the same steps in the same blocks, of the folded",
+        "law (`FlowNetwork.fast`) or of the network itself, and neither keeps nor checks them.\n",
         "| block | products | roll-out | of it, same block | of it, best block | by torchdiffeq | unfolded, by it |",
         "|---|---|---|---|---|---|---|",
     ]

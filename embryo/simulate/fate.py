@@ -146,8 +146,8 @@ def drivers(expression: Any, probabilities: Fates, genes: Sequence[str]) -> pd.D
     pd.DataFrame
         Indexed by gene, for each fate ``FATE_corr`` (Pearson), ``FATE_pval`` (two-sided, Fisher's transformation),
         ``FATE_qval`` (Benjamini and Hochberg over genes), ``FATE_ci_low`` and ``FATE_ci_high`` (95 %); NaN for genes
-        or fates that do not vary. Goes into ``varm["terminal_lineage_drivers"]``. Correlation is no cause: for that,
-        edit the gene.
+        or fates that do not vary. Goes into ``varm["terminal_lineage_drivers"]``. CellRank 2.0.7 scales its correlation
+        by n / (n - 1); this one is Pearson's. Correlation is no cause: for that, edit the gene.
 
     Raises
     ------
