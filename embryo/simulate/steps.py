@@ -5,8 +5,8 @@ on its batch-mates and an edited run would differ from its control by solver noi
 
 A field that reads each particle by itself is integrated in blocks of particles small enough for the processor's cache;
 one that reads neighbours is integrated in one piece. The fixed steps are our own: torchdiffeq, whose numbers they
-reproduce, takes 5 to 20 % longer on such blocks (docs/speed-of-rollouts.md). Its adaptive ``dopri5`` is there to check
-a grid against.
+reproduce, takes as long in blocks of 2,048 and up to a fifth longer in smaller ones (docs/speed-of-rollouts.md). Its
+adaptive ``dopri5`` is there to check a grid against.
 """
 
 import itertools
