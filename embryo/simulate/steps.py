@@ -4,9 +4,8 @@ The grid is fixed on purpose. An adaptive solver takes one step size for the who
 on its batch-mates and an edited run would differ from its control by solver noise.
 
 A field that reads each particle by itself is integrated in blocks of particles small enough for the processor's cache;
-one that reads neighbours is integrated in one piece. The fixed steps are our own: torchdiffeq, whose numbers they
-reproduce, takes as long in blocks of 2,048 and up to a fifth longer in smaller ones (docs/speed-of-rollouts.md). Its
-adaptive ``dopri5`` is there to check a grid against.
+one that reads neighbours is integrated in one piece. The steps are torchdiffeq's; steps of our own were no faster in
+blocks of this size (docs/speed-of-rollouts.md). Its adaptive ``dopri5`` is there to check a grid against.
 """
 
 import itertools
@@ -28,16 +27,8 @@ Method = Literal["euler", "midpoint", "rk4", "dopri5"]
 
 BLOCK = 2048  # particles: see docs/speed-of-rollouts.md
 
-# Explicit Runge-Kutta: where in the step each stage lies; for each stage after the first the weights of those before
-# it, and last those of the step.
 _ADAPTIVE: Final = "dopri5"
 _TOLERANCE = 1e-6  # relative and absolute, of the adaptive solver
-_NODES: dict[str, tuple[float, ...]] = {"euler": (0.0,), "midpoint": (0.0, 0.5), "rk4": (0.0, 1 / 3, 2 / 3, 1.0)}
-_WEIGHTS: dict[str, tuple[tuple[float, ...], ...]] = {
-    "euler": ((1.0,),),
-    "midpoint": ((0.5,), (0.0, 1.0)),
-    "rk4": ((1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0), (1 / 8, 3 / 8, 3 / 8, 1 / 8)),
-}
 
 
 @dataclass(frozen=True)
@@ -104,48 +95,32 @@ def blocks(field: Field, cells: int, block: int) -> Iterator[tuple[slice, Field]
 
 def _integrate(field: Field, state: State, points: Float[Tensor, " grid"], steps: Steps) -> State:
     columns = [*(part.shape[1] for part in state.parts()[:3]), 1]
+
+    def rates(t: Tensor, now: Tensor) -> Tensor:
+        if steps.on_step is not None:
+            steps.on_step(float(t))
+        return _wide(field(t, _state(now, columns)))
+
     y = _wide(state)
     if steps.method == _ADAPTIVE:
-        return _state(_adaptive(field, y, columns, points, steps), columns)
-    for t0, t1 in itertools.pairwise(points):
-        y = _step(field, y, columns, (t0, t1), steps)
-    return _state(y, columns)
+        return _state(_adaptive(rates, y, points), columns)
+    # perturb: each step sees only its own side of a switch that lies on its edge
+    return _state(odeint(rates, y, points, method=steps.method, options={"perturb": True})[-1], columns)
 
 
 def _adaptive(
-    field: Field, y: Float[Tensor, "cells all"], columns: list[int], points: Float[Tensor, " grid"], steps: Steps
+    rates: Callable[[Tensor, Tensor], Tensor], y: Float[Tensor, "cells all"], points: Float[Tensor, " grid"]
 ) -> Float[Tensor, "cells all"]:
     for t0, t1 in itertools.pairwise(points):
         inside = torch.stack([torch.nextafter(t0, t1), torch.nextafter(t1, t0)])
         low, high = inside.aminmax()
 
-        def rates(t: Tensor, now: Tensor, low: Tensor = low, high: Tensor = high) -> Tensor:
-            within = t.clamp(low, high)  # rounding must not take it over a switch at the edge
-            if steps.on_step is not None:
-                steps.on_step(float(within))
-            return _wide(field(within, _state(now, columns)))
+        def within(t: Tensor, now: Tensor, low: Tensor = low, high: Tensor = high) -> Tensor:
+            return rates(t.clamp(low, high), now)  # rounding must not take it over a switch at the edge
 
         stop = {"step_t": inside[1:]}
-        y = odeint(rates, y, inside, rtol=_TOLERANCE, atol=_TOLERANCE, method=_ADAPTIVE, options=stop)[-1]
+        y = odeint(within, y, inside, rtol=_TOLERANCE, atol=_TOLERANCE, method=_ADAPTIVE, options=stop)[-1]
     return y
-
-
-def _step(
-    field: Field, y: Float[Tensor, "cells all"], columns: list[int], span: tuple[Tensor, Tensor], steps: Steps
-) -> Float[Tensor, "cells all"]:
-    """Take one step; it asks the field just inside its ends, so that it sees only its own side of a switch there."""
-    t0, t1 = span
-    dt, now, rates = float(t1 - t0), y, list[Tensor]()
-    for node, weights in zip(_NODES[steps.method], _WEIGHTS[steps.method], strict=True):
-        t = {0.0: torch.nextafter(t0, t1), 1.0: torch.nextafter(t1, t0)}.get(node, t0 + node * (t1 - t0))
-        if steps.on_step is not None:
-            steps.on_step(float(t))
-        rates.append(_wide(field(t, _state(now, columns))))
-        now = y
-        for weight, rate in zip(weights, rates, strict=True):
-            if weight:
-                now = torch.add(y, rate, alpha=weight * dt) if now is y else now.add_(rate, alpha=weight * dt)
-    return now
 
 
 def _wide(parts: State | Velocity) -> Float[Tensor, "cells all"]:
