@@ -77,8 +77,8 @@ def _embryos(adata: AnnData, board: TimeBoard, seeds: Sequence[int], tick: Tick)
         ticking(), start_h=t0, horizons_h=board.horizons_h, seeds=len(seeds), seed=seeds[0], board=board.name
     )
     splits = [str(split) for split in dict.fromkeys(result.table["split"])]
-    said = {split: [s for s in result.sentences if f", {split}" in s] for split in splits}
-    rest = [s for s in result.sentences if not any(s in part for part in said.values())]
+    rest = [s for s in result.sentences if s.startswith("Chosen")]
+    said = {split: [s for s in result.sentences if f", {split}" in s and s not in rest] for split in splits}
     start = f"From {t0:g} h; {len(held)} folds, {sum(map(len, held))} embryos held out."
     return Judged(result.table, said, {splits[0]: [start, *rest]})
 
