@@ -132,7 +132,7 @@ def solve(level: Level, tau: Tau) -> Solved:
     arcs = Arcs(level.a, level.b, rows, columns)
     spread = float((to_b.cost[:, -1] - to_b.cost[:, 0]).mean() + (to_a.cost[:, -1] - to_a.cost[:, 0]).mean()) / 2
     cold = _COLD * max(spread, 1e-6 * float(arcs.cost.mean()), float(np.finfo(np.float32).tiny))
-    prices = level.prices if np.isinf(tau).all() else _cooled(arcs, level, tau, cold)
+    prices = _cooled(arcs, level, tau, cold)
     plan, sharp, complaints = arcs.exact(prices, _marginals(arcs, prices, level.weights, tau, cold))
     if np.isinf(tau).all():  # a simplex ends in a corner of the prices that prove its plan: take them to the midst
         prices, _ = arcs.sinkhorn(sharp, level.weights, tau, 2 * cold, iterations=_ITERATIONS)

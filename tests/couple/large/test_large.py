@@ -289,3 +289,16 @@ def test_real_cells_are_coupled_as_by_exact_transport(name: str, real: Callable,
     a, b = (rng.permutation(x[adata.obs[schema.TIME] == t])[:1000, :50] for t in times[:2])
     best = ot.emd2([], [], cdist(a, b, "sqeuclidean"), numItermax=10**7)
     assert large.plan(a, b)[1]["cost"] <= best * 1.005
+
+
+def test_many_far_islands_are_coupled_at_every_level() -> None:
+    """Forty islands in 50 dimensions whose shares change: once the prices of a coarse level came to nothing here."""
+    rng = np.random.default_rng(0)
+    middle = 3 * rng.normal(size=(40, 50))
+    shares = rng.dirichlet(np.full(40, 5.0))
+    a = middle[rng.integers(40, size=3000)] + rng.normal(size=(3000, 50))
+    b = middle[rng.choice(40, size=3000, p=shares)] + rng.normal(size=(40, 50))[0] + rng.normal(size=(3000, 50))
+    plan, notes = large.plan(a / 10, b / 10)
+    assert notes["converged"]
+    assert notes["gap"] < 0.02
+    np.testing.assert_allclose(plan.sum(axis=1), 1 / 3000, rtol=1e-6)
