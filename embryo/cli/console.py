@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,6 +12,9 @@ out = Console()
 err = Console(stderr=True)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Folder = Annotated[Path | None, typer.Option("--out", "-o", help="Folder; runs/NAME by default.")]
+Override = Annotated[list[str] | None, typer.Option("--set", "-s", help="section.key=value, repeatable.")]
+Page = Annotated[Path, typer.Option("--out", "-o", help="Markdown page to write.")]
 Tick = Callable[[str, int, int], None]
 Said = Callable[[str, str], None]
 
@@ -20,19 +24,23 @@ def say(text: str) -> None:
     out.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
+def write(text: str, target: Path) -> None:
+    """Write a page, whole or not at all, and say where it lies."""
+    from embryo.core import store  # noqa: PLC0415
+
+    with store.atomic(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+    say(str(target))
+
+
 @contextmanager
 def resumable() -> Iterator[None]:
     """Tell an interruption in one line: the same command goes on where it stopped."""
     try:
         yield
     except KeyboardInterrupt:
-        interrupted()
-
-
-def interrupted() -> NoReturn:
-    """Say that the job can go on, and end with the code of an interruption."""
-    err.print("Interrupted. The same command goes on where it stopped.", highlight=False)
-    raise typer.Exit(130) from None
+        err.print("Interrupted. The same command goes on where it stopped.", highlight=False)
+        raise typer.Exit(130) from None
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from embryo.cli.console import Quiet, progress, resumable, say
+from embryo.cli.console import Folder, Override, Page, Quiet, progress, resumable, say, write
 
 judge = typer.Typer(help="Evaluations, always beside their floors.", no_args_is_help=True)
 
@@ -13,7 +13,7 @@ judge = typer.Typer(help="Evaluations, always beside their floors.", no_args_is_
 @judge.command("embedding")
 def evaluate_embedding(
     config: Annotated[Path, typer.Argument(help="YAML such as configs/evaluate/embedding-tal1.yaml.")],
-    folder: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; runs/NAME by default.")] = None,
+    folder: Folder = None,
     *,
     quiet: Quiet = False,
 ) -> None:
@@ -31,8 +31,8 @@ def evaluate_time(
     config: Annotated[
         Path, typer.Argument(help="YAML such as configs/evaluate/time-snapshots.yaml, or the config of a run.")
     ],
-    folder: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; runs/NAME by default.")] = None,
-    override: Annotated[list[str] | None, typer.Option("--set", "-s", help="key=value, such as seeds=10.")] = None,
+    folder: Folder = None,
+    override: Override = None,
     *,
     quiet: Quiet = False,
 ) -> None:
@@ -48,7 +48,7 @@ def evaluate_time(
 @judge.command("clock")
 def evaluate_clock(
     config: Annotated[Path, typer.Argument(help="YAML: read, weights, val, test, training.")],
-    folder: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; runs/NAME by default.")] = None,
+    folder: Folder = None,
     *,
     quiet: Quiet = False,
 ) -> None:
@@ -64,13 +64,9 @@ def evaluate_clock(
 @judge.command("page")
 def evaluate_page(
     folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Finished evaluations.")],
-    target: Annotated[Path, typer.Option("--out", "-o", help="Markdown page to write.")],
+    target: Page,
 ) -> None:
     """Write finished evaluations, with the commit they were made at, as one page."""
-    from embryo.core import store  # noqa: PLC0415
     from embryo.pipeline import pages  # noqa: PLC0415
 
-    text = pages.join(folders)
-    with store.atomic(target) as partial:
-        partial.write_text(text, encoding="utf-8")
-    say(str(target))
+    write(pages.join(folders), target)

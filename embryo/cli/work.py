@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from embryo.cli.console import Quiet, progress, resumable, say
+from embryo.cli.console import Folder, Override, Page, Quiet, progress, resumable, say, write
 
 
 def run(
     config: Annotated[Path | None, typer.Argument(help="YAML config; without one the embedded demo runs.")] = None,
-    folder: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/NAME by default.")] = None,
-    override: Annotated[list[str] | None, typer.Option("--set", "-s", help="section.key=value, repeatable.")] = None,
+    folder: Folder = None,
+    override: Override = None,
     *,
     quiet: Quiet = False,
 ) -> None:
@@ -30,8 +30,6 @@ Source = Annotated[
     Path | None,
     typer.Argument(help="YAML config, the cells (h5ad, zarr, csv), or a run folder; none: the embedded demo."),
 ]
-Folder = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/NAME by default.")]
-Override = Annotated[list[str] | None, typer.Option("--set", "-s", help="section.key=value, repeatable.")]
 
 
 def couple(source: Source = None, folder: Folder = None, override: Override = None, *, quiet: Quiet = False) -> None:
@@ -89,16 +87,12 @@ def show(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folde
 
 def tables(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
-    target: Annotated[Path, typer.Option("--out", "-o", help="Markdown page to write.")],
+    target: Page,
 ) -> None:
     """Write the tables of runs against truth, with the commit they were made at, as one page."""
     from embryo import pipeline  # noqa: PLC0415
-    from embryo.core import store  # noqa: PLC0415
 
-    text = pipeline.tables(folders)
-    with store.atomic(target) as partial:
-        partial.write_text(text, encoding="utf-8")
-    say(str(target))
+    write(pipeline.tables(folders), target)
 
 
 def check(

@@ -26,9 +26,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from embryo.core.errors import DivergedError, Problem, SchemaError
+from embryo.core.errors import Problem, SchemaError
 from embryo.core.state import State
 from embryo.fields.flow import FlowNetwork, Scales
+from embryo.fit.training import require_finite
 
 Progress = Callable[[int, int, float], None]
 _SHORT = 1 / 3  # of the steps roll over one interval only: long ways through a law that is still wrong end in traps
@@ -145,7 +146,7 @@ def match(
         optimiser.step()
         schedule.step()
         if step % max(o.steps // 10, 1) == 0:
-            _require_finite(float(loss.detach()), step)
+            require_finite(float(loss.detach()), step, subject="matching", setting="the learning rate")
             if progress is not None:
                 progress(step, o.steps, float(loss.detach()))
     return network.eval()
@@ -262,11 +263,3 @@ def _distances(a: Float[Tensor, "a inputs"], b: Float[Tensor, "b inputs"]) -> Fl
     """Euclidean, by one product of matrices, smooth where points meet."""
     squared = a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * a @ b.T
     return (squared.clamp_min(0) + 1e-8).sqrt()
-
-
-def _require_finite(loss: float, step: int) -> None:
-    if not np.isfinite(loss):
-        found = f"a loss of {loss} at step {step}"
-        raise DivergedError(
-            Problem(found, "a finite loss", "lower the learning rate, or check the data's scale"), subject="matching"
-        )

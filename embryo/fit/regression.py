@@ -9,12 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from embryo.core.coupling import Coupling
-from embryo.core.errors import DivergedError, Problem
 from embryo.core.state import State
 from embryo.fields.flow import FlowNetwork
 from embryo.fit.coupled import Pairs, pairs
 from embryo.fit.sampling import Batch, Sampler
-from embryo.fit.training import Training
+from embryo.fit.training import Training, require_finite
 
 Progress = Callable[[int, int, float], None]
 
@@ -92,7 +91,7 @@ def regress(
             losses.append(loss.detach())
             done += 1
         for k, now in enumerate(torch.stack(losses).tolist(), done - len(losses) + 1):
-            _require_finite(now, k)
+            require_finite(now, k)
             running = now if k == 1 else 0.99 * running + 0.01 * now
         if progress is not None:
             progress(done, training.steps, running)
@@ -132,15 +131,3 @@ def _loss(network: FlowNetwork, batch: Batch, columns: Float[Tensor, " outputs"]
 
 def _cosine(done: float) -> float:
     return (1 + math.cos(math.pi * done)) / 2
-
-
-def _require_finite(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise DivergedError(
-            Problem(
-                f"a loss of {loss} at step {step}",
-                "a finite loss",
-                "lower fit.learning_rate, or check the data's scale",
-            ),
-            subject="fit",
-        )

@@ -23,14 +23,14 @@ from torch import Tensor
 from embryo.blocks.neighbours import nearest
 from embryo.core import schema
 from embryo.core.coupling import Coupling
-from embryo.core.errors import DivergedError, Problem, SchemaError
+from embryo.core.errors import Problem, SchemaError
 from embryo.core.state import State, Velocity
 from embryo.fields.flow import Scales
 from embryo.fields.spatial import Body, SpatialNetwork
 from embryo.fit.coupled import states
 from embryo.fit.growth import smoothed
 from embryo.fit.paths import Tube, path
-from embryo.fit.training import Training
+from embryo.fit.training import Training, require_finite
 
 _DEAD = 0.05  # what is left of the mass of a cell without descendants
 
@@ -296,10 +296,7 @@ def _descend(
         schedule.step()
         average.update_parameters(network)
         now = float(loss.detach())
-        if not np.isfinite(now):
-            found = f"a loss of {now} at step {step}"
-            cure = "lower fit.learning_rate, or check the data's scale"
-            raise DivergedError(Problem(found, "a finite loss", cure), subject="fit")
+        require_finite(now, step)
         running = now if step == 1 else 0.99 * running + 0.01 * now
         if progress is not None:
             progress(step, training.steps, running)

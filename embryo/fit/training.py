@@ -1,6 +1,9 @@
 """How a field is fitted: every setting on one page."""
 
+import math
 from dataclasses import dataclass
+
+from embryo.core.errors import DivergedError, Problem
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,10 @@ class Training:
     head_depth: int = 0
     seed: int = 0
     device: str = "cpu"
+
+
+def require_finite(loss: float, step: int, *, subject: str = "fit", setting: str = "fit.learning_rate") -> None:
+    """Raise `DivergedError` where a loss has stopped being a number; `setting` is what to lower then."""
+    if not math.isfinite(loss):
+        cure = f"lower {setting}, or check the data's scale"
+        raise DivergedError(Problem(f"a loss of {loss} at step {step}", "a finite loss", cure), subject=subject)

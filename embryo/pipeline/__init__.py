@@ -118,8 +118,13 @@ class _Job:
         return ad.read_h5ad(self.run.path / _CELLS)
 
     @cached_property
+    def placed(self) -> AnnData:
+        """The same cells as the stages after the coupling see them."""
+        return rollouts.placed(self.run, self.cells)
+
+    @cached_property
     def pairs(self) -> fit.Pairs:
-        return fit.pairs(self.cells, rollouts.couplings(self.run))
+        return fit.pairs(self.placed, rollouts.couplings(self.run))
 
     def stages(self) -> list[Stage]:
         """Return (name, config that it depends on, work) in order; each also depends on all before it."""
@@ -137,9 +142,9 @@ class _Job:
             *fits,
             ("simulate", [c.simulate.model_dump(), c.measure.horizons_h], lambda: self._roll("control")),
             ("perturb", edits, lambda: self._roll("edited")),
-            ("measure", c.measure.model_dump(), lambda: results.measure_all(run, self.cells)),
-            ("render", c.render.model_dump(), lambda: results.render_all(run, self.cells)),
-            ("report", c.name, lambda: page.report(run, self.cells)),
+            ("measure", c.measure.model_dump(), lambda: results.measure_all(run, self.placed)),
+            ("render", c.render.model_dump(), lambda: results.render_all(run, self.placed)),
+            ("report", c.name, lambda: page.report(run, self.placed)),
         ]
 
     def _keep(self, adata: AnnData, name: str) -> str:
@@ -168,8 +173,8 @@ class _Job:
         return [self._keep(self.cells, _CELLS)], summary
 
     def _fit(self, seed: int) -> Work:
-        return rollouts.fit_one(self.run, self.cells, lambda: self.pairs, seed, self.tick)
+        return rollouts.fit_one(self.run, self.placed, lambda: self.pairs, seed, self.tick)
 
     def _roll(self, arm: str) -> Work:
         edits = self.run.config.perturb.records() if arm == rollouts.EDITED else ()
-        return rollouts.roll(self.run, self.cells, arm, edits, self.tick)
+        return rollouts.roll(self.run, self.placed, arm, edits, self.tick)

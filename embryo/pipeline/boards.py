@@ -166,12 +166,16 @@ def source(r: Read, *, needs: schema.Needs, subject: str) -> AnnData:
         If neither is named, or it cannot be read.
     """
     if r.path is not None:
-        keys = read.Keys.of({**r.keys, "time_unit": r.time_unit, "space_unit": r.space_unit})
-        return read.auto(r.path, keys, needs=needs)
+        return read.auto(r.path, keys(r), needs=needs)
     if r.dataset is None or r.dataset == "synthetic":
         found = f"read.dataset {r.dataset!r}"
         raise ConfigError(Problem(found, "a registered dataset or a file", "see embryo data list"), subject=subject)
     return datasets.load(r.dataset, **r.params)
+
+
+def keys(r: Read) -> read.Keys:
+    """Return the names and units that a section gives for the slots of a file."""
+    return read.Keys.of({**r.keys, "time_unit": r.time_unit, "space_unit": r.space_unit})
 
 
 def _require(names: Sequence[str], known: Sequence[str], kind: str, board: Board) -> None:

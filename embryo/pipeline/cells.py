@@ -12,11 +12,11 @@ from pydantic import Field
 
 from embryo import config as configs
 from embryo import datasets, embed, encoders, read, reconstruct
-from embryo.config import Config, Section
+from embryo.config import Config, Read, Section
 from embryo.core import schema
 from embryo.core.errors import ConfigError, Problem
 from embryo.core.schema import Needs
-from embryo.pipeline import chosen
+from embryo.pipeline import boards, chosen
 
 SPLIT = "split"  # obs: which part an embryo plays
 TRAIN, HELD_OUT, EDITED = "train", "held-out", "edited"
@@ -59,7 +59,7 @@ def load(config: Config) -> AnnData:
         If the source is unknown, absent or broken, or no embryo is left to fit on.
     """
     adata = _source(config)
-    adata = _window(adata, config)
+    adata = window(adata, config.read)
     schema.require(adata, Needs(times=2), subject=config.read.dataset or str(config.read.path))
     if schema.EMBRYO not in adata.obs:
         adata.obs[schema.EMBRYO] = "embryo"
@@ -73,7 +73,7 @@ def load(config: Config) -> AnnData:
 def _source(config: Config) -> AnnData:
     r = config.read
     if r.path is not None:
-        return read.auto(r.path, read.Keys.of({**r.keys, "time_unit": r.time_unit, "space_unit": r.space_unit}))
+        return read.auto(r.path, boards.keys(r))
     if r.dataset == "synthetic":
         return _synthetic(config)
     if r.dataset is None:
@@ -149,15 +149,16 @@ def _dials(kind: type[_Dials], given: Mapping[str, Any], subject: str) -> _Dials
         ) from error
 
 
-def _window(adata: AnnData, config: Config) -> AnnData:
+def window(adata: AnnData, r: Read) -> AnnData:
+    """Return the cells of the times that a section keeps."""
     t = adata.obs[schema.TIME].to_numpy(float)
     keep = np.ones(len(t), bool)
-    if config.read.start_h is not None:
-        keep &= t >= config.read.start_h - 1e-9
-    if config.read.end_h is not None:
-        keep &= t <= config.read.end_h + 1e-9
-    if config.read.every_h is not None:
-        steps = t / config.read.every_h
+    if r.start_h is not None:
+        keep &= t >= r.start_h - 1e-9
+    if r.end_h is not None:
+        keep &= t <= r.end_h + 1e-9
+    if r.every_h is not None:
+        steps = t / r.every_h
         keep &= np.abs(steps - np.round(steps)) < 1e-6
     return adata if keep.all() else adata[keep].copy()
 
@@ -200,9 +201,7 @@ def embed_all(adata: AnnData, config: Config, path: Path) -> str:
     if e.encoder == "precomputed":
         what = chosen.precomputed(adata, e)
     else:
-        most = min(train.shape) - 1
-        organism = schema.meta(train).get("organism")
-        encoder = chosen.encoder(e, dims=min(e.dims or most, most), seed=config.seed, organism=organism).fit(train)
+        encoder = chosen.fitted(e, train, seed=config.seed, spare=1)
         embed.cells(adata, encoder)
         encoder.response(genes)  # of a pretrained network it is computed now, while the weights are at hand
         encoders.save(encoder, path)

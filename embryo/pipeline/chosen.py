@@ -57,6 +57,25 @@ def encoder(e: Embed, *, dims: int, seed: int, organism: str | None) -> Any:
     )
 
 
+def fitted(e: Embed, train: AnnData, *, seed: int, spare: int = 0) -> Any:
+    """Return the encoder that a section names, fitted on training cells.
+
+    Parameters
+    ----------
+    e
+        The section.
+    train
+        Training cells.
+    seed
+        Of whatever is drawn.
+    spare
+        By how much the dimensions stay below what cells and genes allow.
+    """
+    most = min(train.shape) - spare
+    organism = schema.meta(train).get("organism")
+    return encoder(e, dims=min(e.dims or most, most), seed=seed, organism=organism).fit(train)
+
+
 def protected(p: Protect, organism: str | None, *, subject: str) -> Protected:
     """Return what no encoder may have seen.
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from anndata import AnnData
 from pydantic import Field
 from threadpoolctl import threadpool_limits
@@ -23,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from embryo import config as configs
 from embryo import evaluate
 from embryo.config import Section
-from embryo.core import provenance, schema, store
+from embryo.core import schema, store
 from embryo.core.errors import ConfigError, EmbryoError, Problem
 from embryo.encoders.facts.leaks import Protected
 from embryo.pipeline import boards, candidates, chosen, embedding_page, pages
@@ -33,7 +32,6 @@ from embryo.pipeline.folder import cells_digest, contents, fingerprint
 from embryo.pipeline.rollouts import Tick
 
 _LEAST_SEEDS = 5
-_TABLE, _HTML = "table.csv", "report.html"
 
 
 class Embeddings(Section):
@@ -102,23 +100,15 @@ def run(
     EmbryoError
         If a board cannot be read. A model that cannot read a board is told on the page, and does not stop the others.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with store.atomic(out / "config.yaml") as partial:
-        partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    commit = pages.begin(config, out)
     found = []
-    commit = str(provenance.provenance(config.seed, {}, {})["commit"])
     for board in config.boards:
         job = _Job(config, board, out, commit, tick or (lambda *_: None))
         found.append(job.run())
         if said is not None:
             said(board.name, found[-1].summary)
-    rows = pd.concat([one.table for one in found], ignore_index=True)
-    evaluate.require_floors(rows)
-    store.write_table(rows, out / _TABLE)
-    made = provenance.provenance(config.seed, config.model_dump(mode="json"), {b.name: b.digest for b in found})
-    store.write_json(made, out / "provenance.json")
-    embedding_page.html(config.name, found, made, out / _HTML)
-    return pages.keep(out, embedding_page.HEAD, embedding_page.markdown(config.name, found, made))
+    evaluate.require_floors(pd.concat([one.table for one in found], ignore_index=True))
+    return pages.finish(config, found, embedding_page, out)
 
 
 @dataclass

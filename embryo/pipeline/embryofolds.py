@@ -80,13 +80,10 @@ def folds(
         reference = str(cells.obs[schema.EMBRYO].astype(str)[~out].min())
         reconstruct.body_frame(cells, reference=reference, until_h=dict.fromkeys(held, t0))
         e = board.embed
-        most = min(cells[~out].shape) - 1
         if e.encoder == "precomputed":
             chosen.precomputed(cells, e)
-        elif most > 0:
-            organism = schema.meta(cells).get("organism")
-            encoder = chosen.encoder(e, dims=min(e.dims or most, most), seed=seed, organism=organism)
-            embed.cells(cells, encoder.fit(cells[~out]))
+        elif min(cells[~out].shape) > 1:
+            embed.cells(cells, chosen.fitted(e, cells[~out], seed=seed, spare=1))
         kept = AnnData(obs=cells.obs, obsm=dict(cells.obsm), uns=cells.uns)
         yield kept[~out].copy(), kept[out].copy()
 

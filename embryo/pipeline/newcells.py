@@ -53,6 +53,8 @@ def roll(
     """
     run = RunFolder.open(path)
     adata = ad.read_h5ad(run.path / "cells.h5ad")
+    starts.require_fitted(run)
+    adata = rollouts.placed(run, adata)
     new = starts.cells(run, adata, start)
     times = _times(run, adata, new, until_h, start.name)
     target = out or run.path / "new" / f"{start.stem}-rolled"
@@ -89,6 +91,7 @@ def _times(run: RunFolder, adata: AnnData, new: AnnData, until_h: float | None, 
 
 
 def _member(run: RunFolder, new: AnnData, times: Sequence[float], seed: int, path: Path) -> Trajectory:
+    """Roll out with one seed, keep it all, and return its first and last moment."""
     s = run.config.simulate
     field, _ = fields.load(run.path / f"fields/seed-{seed}.safetensors")
     how: dict[str, Any] = {
@@ -97,12 +100,16 @@ def _member(run: RunFolder, new: AnnData, times: Sequence[float], seed: int, pat
         "provenance": {"seed": seed, "start": str(path.parent.name)},
     }  # fmt: skip
     state = fit.states(new)
+    kept: Trajectory | store.Stored
     if s.growth == "particles":
-        trajectory = simulate.particles(field, state, times, seed=seed, **how)
-        store.write_trajectory(trajectory, path)
-        return trajectory
-    simulate.record(field, state, times, path, **how)
-    return store.read_trajectory(path)
+        kept = simulate.particles(field, state, times, seed=seed, **how)
+        store.write_trajectory(kept, path)
+    else:
+        kept = simulate.record(field, state, times, path, **how)
+    return Trajectory.of(
+        kept.times_h[[0, -1]], [kept.at(0), kept.at(-1)],
+        panel=kept.panel, frame=kept.frame, cells=kept.cells, provenance=kept.provenance,
+    )  # fmt: skip
 
 
 def _end(run: RunFolder, adata: AnnData, new: AnnData, members: Sequence[Trajectory]) -> AnnData:

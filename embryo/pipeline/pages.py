@@ -1,12 +1,60 @@
-"""Pages of evaluations: kept beside their tables, and joined into one document."""
+"""Folders of evaluations: config, table, provenance and page, written alike; pages joined into one document."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
-from embryo.core import store
+import pandas as pd
+import yaml
+
+from embryo.config import Section
+from embryo.core import provenance, store
 from embryo.core.store.files import find
 
 PAGE, _HEAD = "report.md", "head.md"
+_CONFIG, _TABLE, _HTML, _PROVENANCE = "config.yaml", "table.csv", "report.html", "provenance.json"
+
+
+@runtime_checkable
+class Found(Protocol):
+    """What was found on one board."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def table(self) -> pd.DataFrame: ...
+
+
+@runtime_checkable
+class Kind(Protocol):
+    """The module that writes the pages of one kind of evaluation."""
+
+    HEAD: str
+
+    def markdown(self, name: str, found: Any, made: Mapping[str, Any]) -> str: ...
+
+    def html(self, name: str, found: Any, made: Mapping[str, Any], path: Path) -> None: ...
+
+
+def begin(config: Section, out: Path) -> str:
+    """Make the folder of an evaluation, leave its resolved config there, and return the commit of the code."""
+    out.mkdir(parents=True, exist_ok=True)
+    with store.atomic(out / _CONFIG) as partial:
+        partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    return str(provenance.provenance(0, {}, {})["commit"])
+
+
+def finish(config: Any, found: Sequence[Found], kind: Kind, out: Path) -> Path:
+    """Write table, provenance and pages of all boards; returns the page's path."""
+    store.write_table(pd.concat([one.table for one in found], ignore_index=True), out / _TABLE)
+    made = provenance.provenance(config.seed, config.model_dump(mode="json"), {b.name: b.digest for b in found})
+    store.write_json(made, out / _PROVENANCE)
+    kind.html(config.name, found, made, out / _HTML)
+    return keep(out, kind.HEAD, kind.markdown(config.name, found, made))
 
 
 def keep(folder: Path, head: str, page: str) -> Path:

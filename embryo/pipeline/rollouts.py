@@ -59,6 +59,11 @@ def couplings(run: RunFolder) -> list[Coupling]:
     return [store.read_coupling(run.path / o) for o in run.stages["couple"]["outputs"]]
 
 
+def placed(run: RunFolder, adata: AnnData) -> AnnData:
+    """Return the cells where the couplings have turned them (``couple.align``)."""
+    return adata if run.config.couple.align == "no" else couple.placed(adata, couplings(run))
+
+
 def seeds(config: Config) -> range:
     """Return the seeds of the fits."""
     return range(config.seed, config.seed + config.seeds)

@@ -8,7 +8,7 @@ from anndata import AnnData
 from embryo import embed, encoders, read
 from embryo.core import schema
 from embryo.core.errors import Problem, SchemaError, StoreError
-from embryo.pipeline import frames
+from embryo.pipeline import boards, frames
 from embryo.pipeline.folder import RunFolder
 
 
@@ -31,17 +31,10 @@ def cells(run: RunFolder, adata: AnnData, file: Path) -> AnnData:
 
     Raises
     ------
-    StoreError
-        If the run has no fitted field yet.
     SchemaError
         If the cells are of several times, or lack genes or positions that the run has.
     """
-    if not any(stage.startswith("fit") for stage in run.stages):
-        found, cure = f"a run without a fitted field ({', '.join(run.stages)})", f"embryo fit ... --out {run.path.name}"
-        raise StoreError(Problem(found, "a field to roll out", cure), subject="run folder")
-    r = run.config.read
-    keys = read.Keys.of({**r.keys, "time_unit": r.time_unit, "space_unit": r.space_unit})
-    new = read.auto(file, keys, needs=schema.SNAPSHOT)
+    new = read.auto(file, boards.keys(run.config.read), needs=schema.SNAPSHOT)
     _require_like(adata, new, file)
     if schema.EMBRYO not in new.obs:
         new.obs[schema.EMBRYO] = file.stem
@@ -53,6 +46,13 @@ def cells(run: RunFolder, adata: AnnData, file: Path) -> AnnData:
     if schema.SPATIAL in adata.obsm:
         frames.lay_on(adata, new)
     return new
+
+
+def require_fitted(run: RunFolder) -> None:
+    """Raise `StoreError` unless a run has a field to roll out."""
+    if not any(stage.startswith("fit") for stage in run.stages):
+        found, cure = f"a run without a fitted field ({', '.join(run.stages)})", f"embryo fit ... --out {run.path.name}"
+        raise StoreError(Problem(found, "a field to roll out", cure), subject="run folder")
 
 
 def _require_like(adata: AnnData, new: AnnData, file: Path) -> None:

@@ -13,7 +13,7 @@ from embryo import embed, reconstruct
 from embryo.config import Config, Embed, Read, Section
 from embryo.core import schema
 from embryo.core.errors import ConfigError, Problem
-from embryo.pipeline import boards, chosen, frames
+from embryo.pipeline import boards, cells, chosen, frames
 
 _SAME = 1e-6  # hours: times nearer than this are one stage
 Kind = Literal["times", "cells", "embryos", "law"]
@@ -114,24 +114,14 @@ def load(board: TimeBoard, seed: int) -> AnnData:
             found = f"no obsm[{board.positions!r}]"
             raise ConfigError(Problem(found, f"one of {held}", "correct positions"), subject=f"board {board.name}")
         adata.obsm[schema.SPATIAL] = np.asarray(adata.obsm[board.positions])
-    keep = _window(adata, board.read)
-    return adata if keep.all() else adata[keep].copy()
+    return cells.window(adata, board.read)
 
 
 def _source(board: TimeBoard, seed: int) -> AnnData:
     if board.read.dataset != "synthetic" or board.read.path is not None:
         return boards.source(board.read, needs=schema.SNAPSHOT, subject=f"board {board.name}")
-    from embryo.pipeline import cells  # noqa: PLC0415  the synthetic embryo alone
-
     config = Config(read=board.read, seed=seed, split=configs.Split(hold_out=1), perturb=configs.Perturb(edits=[]))
     return cells.load(config)
-
-
-def _window(adata: AnnData, read: Read) -> np.ndarray:
-    t = adata.obs[schema.TIME].to_numpy(float)
-    low = -np.inf if read.start_h is None else read.start_h - _SAME
-    high = np.inf if read.end_h is None else read.end_h + _SAME
-    return np.asarray((t >= low) & (t <= high))
 
 
 def stages(adata: AnnData) -> np.ndarray:
@@ -201,8 +191,8 @@ def halves(adata: AnnData, board: TimeBoard, seed: int) -> Split:
 
 def whole(adata: AnnData, board: TimeBoard, seed: int) -> AnnData:
     """Return all stages, embedded and in one frame: nothing is held out where a known law is the truth."""
-    cells, _ = _prepared(adata.copy(), adata[:1].copy(), board, seed)
-    return cells
+    every, _ = _prepared(adata.copy(), adata[:1].copy(), board, seed)
+    return every
 
 
 def numbers(adata: AnnData) -> dict[float, float]:
@@ -244,9 +234,7 @@ def _embed(train: AnnData, truth: AnnData, board: TimeBoard, seed: int) -> None:
             chosen.precomputed(part, e)
             part.obsm[schema.EMBED] = np.asarray(part.obsm[schema.EMBED])[:, : e.dims]
     else:
-        most = min(train.shape)
-        organism = schema.meta(train).get("organism")
-        encoder = chosen.encoder(e, dims=min(e.dims or most, most), seed=seed, organism=organism).fit(train)
+        encoder = chosen.fitted(e, train, seed=seed)
         for part in (train, truth):
             embed.cells(part, encoder)
     for part in (train, truth):
@@ -258,8 +246,6 @@ def _embed(train: AnnData, truth: AnnData, board: TimeBoard, seed: int) -> None:
 
 
 def _panel(train: AnnData, e: Embed, seed: int) -> Sequence[str]:
-    from embryo.pipeline import cells  # noqa: PLC0415  one meaning of a panel for runs and boards
-
     return cells.panel(train, Config(embed=e, seed=seed, perturb=configs.Perturb(edits=[])))
 
 

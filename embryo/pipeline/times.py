@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from anndata import AnnData
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from embryo import config as configs
 from embryo.config import Section
-from embryo.core import provenance, schema, store
+from embryo.core import schema, store
 from embryo.core.errors import ConfigError, Problem
 from embryo.pipeline import pages, timeboards, times_page, timescores
 from embryo.pipeline.folder import cells_digest, contents, fingerprint
@@ -30,7 +29,6 @@ from embryo.pipeline.timeboards import TimeBoard
 from embryo.pipeline.timescores import Judged
 
 _LEAST_SEEDS = 5
-_TABLE, _HTML = "table.csv", "report.html"
 
 
 class Times(Section):
@@ -92,21 +90,13 @@ def run(config: Times, out: Path, *, tick: Tick | None = None, said: Callable[[s
     EmbryoError
         If a board cannot be read.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with store.atomic(out / "config.yaml") as partial:
-        partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-    commit = str(provenance.provenance(config.seed, {}, {})["commit"])
+    commit = pages.begin(config, out)
     found = []
     for board in config.boards:
         found.append(_Job(config, board, out, commit, tick or (lambda *_: None)).run())
         if said is not None:
             said(board.name, found[-1].summary)
-    rows = pd.concat([one.table for one in found], ignore_index=True)
-    store.write_table(rows, out / _TABLE)
-    made = provenance.provenance(config.seed, config.model_dump(mode="json"), {b.name: b.digest for b in found})
-    store.write_json(made, out / "provenance.json")
-    times_page.html(config.name, found, made, out / _HTML)
-    return pages.keep(out, times_page.HEAD, times_page.markdown(config.name, found, made))
+    return pages.finish(config, found, times_page, out)
 
 
 @dataclass

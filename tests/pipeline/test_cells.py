@@ -37,7 +37,7 @@ def test_a_split_that_cannot_be_is_refused(hold_out: object, says: str) -> None:
 
 
 def test_the_window_keeps_times_on_the_grid() -> None:
-    kept = cells._window(data(), config.parse({"read": {"start_h": 1, "every_h": 2}}))
+    kept = cells.window(data(), config.parse({"read": {"start_h": 1, "every_h": 2}}).read)
     assert set(kept.obs[schema.TIME]) == {2.0}
 
 

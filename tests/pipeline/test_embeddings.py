@@ -47,8 +47,8 @@ def config(tmp_path: Path, rng: np.random.Generator) -> Path:
 @pytest.fixture(autouse=True)
 def _one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hold the commit still, whatever happens to the checkout while a test runs."""
-    made = embeddings.provenance.provenance(0, {}, {})
-    monkeypatch.setattr(embeddings.provenance, "provenance", lambda *_: made)
+    made = pages.provenance.provenance(0, {}, {})
+    monkeypatch.setattr(pages.provenance, "provenance", lambda *_: made)
 
 
 def rows(out: Path) -> pd.DataFrame:
@@ -84,8 +84,8 @@ def test_a_network_without_weights_is_called_random_and_work_is_not_done_twice(
     monkeypatch.setattr(embeddings.evaluate, "embedding", lambda *a, **k: again.append("judge"))
     embeddings.run(embeddings.load(config), out)
     assert again == []
-    made = embeddings.provenance.provenance(0, {}, {}) | {"commit": "another"}
-    monkeypatch.setattr(embeddings.provenance, "provenance", lambda *_: made)
+    made = pages.provenance.provenance(0, {}, {}) | {"commit": "another"}
+    monkeypatch.setattr(pages.provenance, "provenance", lambda *_: made)
     with pytest.raises(AttributeError):  # the stand-in of embed makes nothing
         embeddings.run(embeddings.load(config), out)
     assert again == ["embed"]

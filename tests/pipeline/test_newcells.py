@@ -10,10 +10,10 @@ from anndata import AnnData
 from scipy import sparse
 
 from embryo import config as configs
-from embryo import fields, pipeline, read
+from embryo import fields, fit, pipeline, read
 from embryo.core import schema, store
 from embryo.core.errors import EmbryoError, SchemaError, StoreError
-from embryo.pipeline import newcells
+from embryo.pipeline import newcells, rollouts
 
 GENES = [f"gene{k}" for k in range(12)]
 
@@ -112,3 +112,17 @@ def test_a_law_that_reads_neighbours_is_a_setting(run: Path, tmp_path: Path) -> 
     law, _ = fields.load(tmp_path / "run/fields/seed-0.safetensors")
     assert isinstance(law, fields.SpatialNetwork)
     assert "1 seeds" in newcells.roll(tmp_path / "run", run / "start.h5ad", tmp_path / "out", until_h=0.5)
+
+
+def test_what_a_coupling_turned_stays_turned_in_later_stages(run: Path, tmp_path: Path) -> None:
+    how = ("seeds=1", "fit.steps=5", "fit.width=8", "embed.dims=3", "couple.align=near", "couple.max_cells=200")
+    done = pipeline.run(configs.source(run / "series.h5ad", how), tmp_path / "run", until="fit")
+    raw = ad.read_h5ad(tmp_path / "run/cells.h5ad")
+    seen = rollouts.placed(done, raw)
+    late = (raw.obs[schema.TIME] > 0).to_numpy()
+    np.testing.assert_array_equal(seen.obsm[schema.ALIGNED][~late], raw.obsm[schema.ALIGNED][~late])
+    assert np.abs(seen.obsm[schema.ALIGNED][late] - raw.obsm[schema.ALIGNED][late]).max() > 0.1
+    couplings = rollouts.couplings(done)
+    law = fit.regress(fit.pairs(seen, couplings), fit.Training(steps=5, width=8, seed=0))
+    kept, _ = fields.load(tmp_path / "run/fields/seed-0.safetensors")
+    np.testing.assert_allclose(kept.centre.numpy(), law.centre.numpy(), rtol=1e-5, atol=1e-5)
