@@ -135,6 +135,10 @@ class Fit(Section):
         None, gt=0, description="travelling Diracs: length at which growth is preferred to transport, in spreads"
     )
     smooth: bool = Field(default=False, description="one velocity at each cell along successive couplings")
+    geodesic: float | None = Field(
+        None, gt=0, description="bend paths to where cells are: width of the density, in distances to the tenth nearest"
+    )
+    diffusion: float = Field(0.0, ge=0, description="sigma of Brownian bridges around the paths, in spreads")
     reads: list[Literal["z", "g", "x"]] = ["z", "g", "x"]
     time: bool = Field(default=True, description="false: the law is the same at all times")
     width: int = Field(128, ge=1)
@@ -269,6 +273,10 @@ def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
                 f"download them (embryo encoders card {config.embed.encoder} says where) and name the folder",
             ),
             subject=subject,
+        )
+    if config.fit.smooth and config.fit.geodesic is not None:
+        raise ConfigError(
+            Problem("both fit.smooth and fit.geodesic", "one shape of the paths", "remove one of them"), subject=subject
         )
     if config.read.path is not None and config.read.dataset not in (None, "synthetic"):
         raise ConfigError(

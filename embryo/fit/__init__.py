@@ -2,6 +2,7 @@
 
 from embryo.fit.atlas import atlas
 from embryo.fit.coupled import Pairs, pairs, states
+from embryo.fit.geodesic import bends
 from embryo.fit.growth import rescaled, smoothed
 from embryo.fit.matching import Matching, match
 from embryo.fit.paths import Ends, Tube, path
@@ -18,6 +19,7 @@ __all__ = [
     "Training",
     "Tube",
     "atlas",
+    "bends",
     "flow",
     "match",
     "pairs",

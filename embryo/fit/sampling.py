@@ -18,11 +18,13 @@ from torch import Tensor
 from embryo.core.state import State, Velocity
 from embryo.fields.flow import FlowNetwork, Scales
 from embryo.fit.coupled import Pairs, angles, tangents
+from embryo.fit.geodesic import bends
 from embryo.fit.paths import Ends, Tube, path
 from embryo.fit.training import Training
 
 _STEPS, _NUMBERS = 64, 2**22  # drawn at once: so many steps, or so many numbers
 _MEASURED = 20_000  # points that rates are measured at
+_INSIDE = 1e-3  # least s (1 - s) of a bridge, whose rate has no bound at its ends
 _STEADY = 1e-5  # change of log mass over the whole window that is rounding
 
 
@@ -59,8 +61,8 @@ class Sampler:
         Standard deviations of z, g and x, one row; 1 where a coordinate does not vary.
     cumulative
         Of the pairs' odds.
-    angle, tangent
-        Of each pair on the cone, and of each cell; none for paths without.
+    angle, tangent, bend
+        Of each pair on the cone, of each cell, and of each pair; none for paths without.
     """
 
     data: Pairs
@@ -70,6 +72,7 @@ class Sampler:
     cumulative: Float[Tensor, " pairs"]
     angle: Float[Tensor, " pairs"] | None = None
     tangent: Velocity | None = None
+    bend: State | None = None
 
     @classmethod
     def of(cls, data: Pairs, training: Training) -> "Sampler":
@@ -87,6 +90,7 @@ class Sampler:
             data.odds.double().cumsum(0).cpu(),
             None if training.delta is None else angles(data, row, training.delta),
             tangents(data) if training.smooth else None,
+            None if training.geodesic is None else bends(a, b, data.states, row, training.geodesic),
         )  # fmt: skip
         drawn = without.draw(_MEASURED, torch.Generator().manual_seed(training.seed), wide=False)
         share = (drawn.weight / drawn.weight.sum())[:, None]
@@ -104,17 +108,41 @@ class Sampler:
         state, velocity = path(
             a, b, s, data.dt_h[k],
             angle=None if self.angle is None else self.angle[k],
-            ends=None if self.tangent is None else Ends(self.tangent[data.source[k]], self.tangent[data.target[k]]),
-            tube=self._tube(k, draws) if wide and self.training.width_of_paths > 0 else None,
+            ends=self._ends(a, b, k),
+            tube=self._tube(k, s, draws) if wide else None,
         )  # fmt: skip
         return Drawn(data.t0_h[k] + s * data.dt_h[k], state, velocity, state.mass / ((a.mass + b.mass) / 2))
 
-    def _tube(self, k: Int[Tensor, " points"], draws: torch.Generator) -> Tube:
+    def _ends(self, a: State, b: State, k: Int[Tensor, " points"]) -> Ends | None:
+        """Return what makes the curves of pairs smooth or bent; a parabola leaves its chord by 4 c and returns so."""
+        if self.bend is not None:
+            c, dt = self.bend[k], self.data.dt_h[k][:, None]
+
+            def way(sign: float) -> Velocity:
+                ends = zip(a.parts()[:3], b.parts()[:3], c.parts()[:3], strict=True)
+                dz, dg, dx = ((q - p + sign * 4 * bow) / dt for p, q, bow in ends)
+                return Velocity(dz, dg, dx, torch.zeros_like(c.log_mass))
+
+            return Ends(way(1.0), way(-1.0))
+        if self.tangent is None:
+            return None
+        return Ends(self.tangent[self.data.source[k]], self.tangent[self.data.target[k]])
+
+    def _tube(self, k: Int[Tensor, " points"], s: Float[Tensor, " points"], draws: torch.Generator) -> Tube | None:
+        """Return displacements from the paths: of a tube, and of a Brownian bridge; they add, and so do their rates."""
+        tube, sigma = self.training.width_of_paths, self.training.diffusion
+        if not tube > 0 and not sigma > 0:
+            return None
+        inside = (s * (1 - s)).clamp(min=_INSIDE)
+        variance = tube**2 + sigma**2 * inside
+        # d/ds of the displacement over itself: -pull for the tube, (1 - 2 s) / (2 s (1 - s)) for the bridge
+        kappa = (self.training.pull * tube**2 - sigma**2 * (1 - 2 * s) / 2) / variance
+
         def displace(width: Tensor) -> Tensor:
             noise = torch.randn(len(k), *width.shape[1:], generator=draws).to(width.device)
-            return self.training.width_of_paths * width * noise
+            return variance.sqrt().view(-1, *[1] * (noise.ndim - 1)) * width * noise
 
-        return Tube(self.spread.map(displace), self.training.pull / self.data.dt_h[k])
+        return Tube(self.spread.map(displace), kappa / self.data.dt_h[k])
 
     def chunks(self, network: FlowNetwork) -> Iterator[list[Batch]]:
         """Yield the batches of all steps, many at a time."""

@@ -25,6 +25,13 @@ class Training:
         travelling Diracs (Wasserstein-Fisher-Rao). None for straight paths with exponential mass.
     smooth
         Whether curves through successive couplings have one velocity at each cell (cubic Hermite).
+    geodesic
+        Width of the density that paths are bent towards (see `embryo.fit.geodesic`), in units of the median distance of
+        a cell to its tenth nearest; None for paths that are not bent. Excludes `smooth`.
+    diffusion
+        sigma of Brownian bridges around the paths, in units of each coordinate's spread per square root of the interval
+        (Tong et al. 2024, SF2M, eq. 8): the field is the probability flow, whose roll-out has the marginals of the
+        diffusion between coupled cells without drawing noise.
     reads, time, width, depth, head_depth
         See `embryo.fields.FlowNetwork`.
     seed
@@ -42,6 +49,8 @@ class Training:
     pull: float = 0.5
     delta: float | None = None
     smooth: bool = False
+    geodesic: float | None = None
+    diffusion: float = 0.0
     reads: tuple[str, ...] = ("z", "g", "x")
     time: bool = True
     width: int = 128

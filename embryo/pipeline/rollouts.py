@@ -76,7 +76,8 @@ def fit_one(
     f = run.config.fit
     training = fit.Training(
         steps=f.steps, batch=f.batch, learning_rate=f.learning_rate, ema=f.ema, weight_decay=f.weight_decay,
-        width_of_paths=f.width_of_paths, pull=f.pull, delta=f.delta, smooth=f.smooth, reads=tuple(f.reads),
+        width_of_paths=f.width_of_paths, pull=f.pull, delta=f.delta, smooth=f.smooth,
+        geodesic=f.geodesic, diffusion=f.diffusion, reads=tuple(f.reads),
         time=f.time, width=f.width, depth=f.depth, head_depth=f.head_depth, seed=seed, device=f.device,
     )  # fmt: skip
     losses: list[float] = []

@@ -150,3 +150,18 @@ def test_missing_slots_empty_couplings_and_divergence_are_told() -> None:
     adata.obsm[schema.EMBED][0, 0] = np.nan
     with pytest.raises(DivergedError, match=r"loss of nan at step 1"):
         fit.flow(adata, couplings, fit.Training(steps=3, batch=4, width=8))
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1.0])
+def test_the_flow_of_bridges_has_the_spread_of_the_diffusion(sigma: float) -> None:
+    """Independent ends and Brownian bridges: variance (1-s)^2 v0 + s^2 v1 + sigma^2 s (1-s), which ends at v1."""
+    n, rng = 4000, np.random.default_rng(0)
+    x = torch.tensor(np.r_[rng.normal(0, 1, n), rng.normal(0, 2, n)][:, None], dtype=torch.float32)
+    states = State(x, torch.zeros(2 * n, 0), torch.zeros(2 * n, 0), torch.zeros(2 * n))
+    one = torch.ones(n)
+    data = fit.Pairs(states, torch.arange(n), torch.arange(n, 2 * n), one, 0 * one, one, 0 * one)
+    field = fit.regress(data, fit.Training(steps=1500, width=64, width_of_paths=0.0, diffusion=sigma))
+    end = simulate.forward(field, states[:n], [0.0, 0.5, 1.0], step_h=0.02)
+    unit = float(x.var())
+    assert float(end.z[1].var()) == pytest.approx(0.25 + 1.0 + sigma**2 * unit / 4, rel=0.08)
+    assert float(end.z[2].var()) == pytest.approx(4.0, rel=0.08)
