@@ -23,7 +23,6 @@ Pairing = Callable[[State, State], pairs.Pairs]
 Fitter = Callable[[Series, int], Field]
 _STEPS = 12  # of a roll-out, per interval
 _POINTS = 2000  # of an interpolant
-_FLOW = fit.Training(steps=1000, batch=256, width=64)
 
 
 @dataclass
@@ -128,7 +127,7 @@ def _coupled(training: Series) -> fit.Pairs:
     return fit.Pairs(together, torch.as_tensor(source), torch.as_tensor(target), *numbers)
 
 
-def interpolant(name: str, pairing: Pairing, pace: float | None = None, *, geodesic: float | None = None) -> Predictor:
+def interpolant(name: str, pairing: Pairing, pace: float | None) -> Predictor:
     """Return points between coupled cells of the two stages around the question.
 
     Parameters
@@ -141,10 +140,7 @@ def interpolant(name: str, pairing: Pairing, pace: float | None = None, *, geode
         Cells are on their way at their own pace: their share of the path is drawn from the Beta distribution with mean
         s whose two parameters sum to twice this; 1 spreads them evenly at s = 1/2, less lets most wait or arrive. None
         puts all at s.
-    geodesic
-        Width of the density that paths are bent towards (`embryo.fit.bends`); None for straight paths.
     """
-    bent = None if geodesic is None else lru_cache(maxsize=32)(partial(_bent, pairing=pairing, width=geodesic))
 
     def predict(training: Series, t_h: float, seed: int) -> State | None:
         k0, k1 = training.flanks(t_h)
@@ -157,24 +153,12 @@ def interpolant(name: str, pairing: Pairing, pace: float | None = None, *, geode
         s = (t_h - training.times_h[k0]) / (training.times_h[k1] - training.times_h[k0])
         own = np.full(_POINTS, s) if pace is None else rng.beta(2 * pace * s, 2 * pace * (1 - s), _POINTS)
         along = torch.as_tensor(own[:, None], dtype=torch.float32)
-        c = None if bent is None else bent(a, b, training.states)[torch.as_tensor(chosen)]
         a, b = a[torch.as_tensor(i[chosen])], b[torch.as_tensor(j[chosen])]
         z, g, x = (p + along * (q - p) for p, q in zip(a.parts()[:3], b.parts()[:3], strict=True))
-        if c is not None:
-            bow = 4 * along * (1 - along)
-            z, x = z + bow * c.z, x + bow * c.x
         each = float(np.log(floors.number(training, t_h) / _POINTS))
         return State(z, g, x, torch.full((_POINTS,), each))
 
     return Predictor(name, "ours", predict, random=True)
-
-
-def _bent(a: State, b: State, stages: tuple[State, ...], *, pairing: Pairing, width: float) -> State:
-    """Return the bend of every pair towards the cells of the stages."""
-    i, j, _ = pairing(a, b)
-    cells = State(*(torch.cat(part) for part in zip(*(s.parts() for s in stages), strict=True)))
-    spread = cells.map(lambda part: part.std(0, keepdim=True).clamp(min=1e-12) if part.numel() else part[:1])
-    return fit.bends(a[torch.as_tensor(i)], b[torch.as_tensor(j)], cells, spread, width)
 
 
 def _once(pairing: Pairing) -> Pairing:
@@ -188,11 +172,9 @@ def learned(fields: Fields | None = None) -> tuple[Predictor, ...]:
     return (
         *lawful("matching", fit.Matching(), made),
         *rolled("matching in time", matched(fit.Matching(time=True, action=0.05, length=0.1)), made),
-        *rolled("flow matching", regressed(_FLOW), made),
-        *rolled("flow matching of bridges", regressed(replace(_FLOW, diffusion=0.5)), made),
-        interpolant("nearly free growth", _once(partial(pairs.unbalanced, tau=0.1))),
-        interpolant("entropic midpoint", _once(partial(pairs.unbalanced, epsilon=0.1, tau=float("inf")))),
-        interpolant("geodesic midpoint", _once(pairs.balanced), geodesic=1.0),
+        *rolled("flow matching", regressed(fit.Training(steps=1000, batch=256, width=64)), made),
+        interpolant("nearly free growth", _once(partial(pairs.unbalanced, tau=0.1)), None),
+        interpolant("entropic midpoint", _once(partial(pairs.unbalanced, epsilon=0.1, tau=float("inf"))), None),
         interpolant("McCann at own pace", _once(pairs.balanced), 1.0),
         interpolant("unbalanced at own pace", _once(pairs.unbalanced), 1.0),
     )

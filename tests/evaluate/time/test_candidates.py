@@ -127,17 +127,3 @@ def test_matching_beats_every_floor_where_one_law_made_the_data(make_series) -> 
     assert w1 < 0.1
     assert float(found.mass.sum()) == pytest.approx(len(truth), rel=0.1)
     assert law.misfit(series, 0) < 0.01
-
-
-def test_a_bent_interpolant_keeps_to_where_cells_are(make_state, make_series, rng) -> None:
-    """Two stages at the ends of an arc, others along it: the straight midpoint cuts through, the bent one does not."""
-
-    def arc(first: float, last: float) -> State:
-        angle = rng.uniform(first, last, 200)
-        return make_state(np.c_[np.cos(angle), np.sin(angle)] + 0.02 * rng.normal(size=(200, 2)))
-
-    series = make_series({0.0: arc(0, 0.3), 1.0: arc(np.pi - 0.3, np.pi), 2.0: arc(0, np.pi), 3.0: arc(0, np.pi)})
-    straight = candidates.interpolant("straight", pairs.balanced).predict(series, 0.5, 0)
-    bent = candidates.interpolant("bent", pairs.balanced, geodesic=3.0).predict(series, 0.5, 0)
-    assert float(straight.z.norm(dim=1).median()) < 0.4
-    assert float(bent.z.norm(dim=1).median()) > 0.7
