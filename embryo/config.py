@@ -149,6 +149,11 @@ class Fit(Section):
         ge=0,
         description="above 0: a law that reads so many neighbours and turns with the body (embryo.fields.spatial)",
     )
+    attention: float | None = Field(
+        None,
+        ge=0,
+        description="with neighbours: diffusion time of graph-diffused attention to them; 0: plain",
+    )
     device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
 
 

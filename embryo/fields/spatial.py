@@ -9,6 +9,9 @@ products as inputs as in Villar et al. 2021). For cell i at x_i with mass m_i, c
     p_k = sum_i m_i a_k(z_i, g_i) e_i, normalised           poles: the side on which a learned mixture of genes is high
     u_k = mean over neighbours j of w_k(i, j) r_ij          messages; r_ij = (x_j - x_i) / spacing
 
+The mean over neighbours may be weighted by graph-diffused attention (`embryo.blocks.graph_diffusion`): queries spread
+over the graph of neighbours before they meet the keys.
+
 Coefficients come from the state, the time, messages and all scalar products of these vectors. A body is not its mirror
 image: rotated vectors (in the plane) or cross products (in space), and determinants, let the law tell left from right.
 Growth reads the cell's own state and the time alone: where cells divide and die more is seen in what they are, and a
@@ -27,9 +30,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from embryo.blocks.graph_diffusion import TokenGraph, coefficients, diffuse
 from embryo.blocks.neighbours import nearest
 from embryo.core.state import State, Velocity
 from embryo.fields.flow import Scales
@@ -73,8 +77,11 @@ class SpatialNetwork(nn.Module):
         Which of z and g the network sees; time and place in the body always.
     neighbours
         How many it reads.
-    width, depth
-        Size of the trunk.
+    size
+        Width and depth of the trunk.
+    attention
+        Diffusion time of the queries of graph-diffused attention to neighbours, 0 for plain attention; None for none:
+        all neighbours count alike.
 
     Raises
     ------
@@ -92,17 +99,18 @@ class SpatialNetwork(nn.Module):
         space: int,
         reads: tuple[str, ...] = _PARTS,
         neighbours: int = 8,
-        width: int = 128,
-        depth: int = 3,
+        size: tuple[int, int] = (128, 3),
+        attention: float | None = None,
     ) -> None:
         super().__init__()
+        width, depth = size
         if space not in (2, 3):
             msg = f"{space} columns of positions: a spatial law needs 2 or 3"
             raise ValueError(msg)
         self.reads = tuple(p for p in _PARTS if p in reads)
         self._shape: dict[str, Any] = {
             "dims": dims, "genes": genes, "space": space, "reads": list(self.reads),
-            "neighbours": neighbours, "width": width, "depth": depth,
+            "neighbours": neighbours, "size": list(size), "attention": attention,
         }  # fmt: skip
         self.columns = {"z": dims, "g": genes, "x": space}
         self.neighbours = neighbours
@@ -117,6 +125,7 @@ class SpatialNetwork(nn.Module):
         self.between = nn.Linear(1 + len(_DISTANCES) + _VECTORS - _MESSAGES, _HIDDEN, bias=False)
         self.message = nn.Sequential(nn.SiLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.SiLU())
         self.coefficient = nn.Linear(_HIDDEN, _MESSAGES)
+        self._attend(seen, attention)
         layers: list[nn.Module] = []
         for i in range(depth):
             layers += [nn.Linear(inputs if i == 0 else width, width), nn.SiLU()]
@@ -133,6 +142,11 @@ class SpatialNetwork(nn.Module):
         self.register_buffer("window_h", torch.tensor([0.0, 1.0]))
         self.register_buffer("body", torch.tensor([1.0, 1.0, 1.0, 0.0]))  # length, both spacings, repulsion
 
+    def _attend(self, seen: int, attention: float | None) -> None:
+        self.terms = None if attention is None else coefficients(attention)
+        if attention is not None:
+            self.query, self.key = (nn.Linear(seen, _HIDDEN, bias=False) for _ in range(2))
+
     def shape(self) -> dict[str, Any]:
         """Return what `from_shape` needs to build a network of this shape."""
         return dict(self._shape)
@@ -140,7 +154,7 @@ class SpatialNetwork(nn.Module):
     @classmethod
     def from_shape(cls, shape: dict[str, Any]) -> "SpatialNetwork":
         """Build an unfitted network of a shape that `shape` returned."""
-        return cls(**shape | {"reads": tuple(shape["reads"])})
+        return cls(**shape | {"reads": tuple(shape["reads"]), "size": tuple(shape["size"])})
 
     def standardise(self, scales: Scales, body: Body) -> None:
         """Set the standardisation; zero spreads count as one, and all axes of space share one rate."""
@@ -222,8 +236,22 @@ class SpatialNetwork(nn.Module):
         bells = torch.exp(-2 * (far - far.new_tensor(_DISTANCES)).square())
         between = torch.cat([far.clamp(max=5.0), bells, way @ frame.transpose(1, 2)], dim=-1)
         told = self.message(self.here(seen).unsqueeze(1) + self.there(seen)[rows] + self.between(between))
-        messages = (self.coefficient(told).unsqueeze(-1) * (way * far.clamp(max=5.0)).unsqueeze(2)).mean(1)
-        return torch.cat([frame, messages], dim=1), torch.cat([told.mean(1), far.mean(1).clamp(max=5.0)], dim=-1)
+        weight = self._attended(rows, seen)
+        messages = self.coefficient(told).unsqueeze(-1) * (way * far.clamp(max=5.0)).unsqueeze(2)
+        messages, told = (weight.unsqueeze(-1) * messages).sum(1), (weight * told).sum(1)
+        return torch.cat([frame, messages], dim=1), torch.cat([told, far.mean(1).clamp(max=5.0)], dim=-1)
+
+    def _attended(self, rows: Int[Tensor, "cells k"], seen: Float[Tensor, "cells seen"]) -> Float[Tensor, "cells k 1"]:
+        """Return how much each neighbour counts; they sum to one."""
+        if self.terms is None:
+            return torch.full_like(rows, 1, dtype=seen.dtype).unsqueeze(-1) / rows.shape[1]
+        here = torch.arange(len(rows), device=rows.device).unsqueeze(1).expand_as(rows)
+        links = torch.stack([torch.minimum(here, rows).flatten(), torch.maximum(here, rows).flatten()]).unique(dim=1)
+        everyone = torch.ones(1, len(rows), dtype=torch.bool, device=rows.device)
+        graph = TokenGraph.of(torch.cat([torch.zeros_like(links[:1]), links]), everyone)
+        queries = diffuse(self.query(seen).unsqueeze(0), graph, self.terms).squeeze(0)
+        scores: Tensor = (queries.unsqueeze(1) * self.key(seen)[rows]).sum(-1, keepdim=True) / _HIDDEN**0.5
+        return scores.softmax(dim=1)
 
     def _products(self, vectors: Float[Tensor, "cells vectors space"]) -> Float[Tensor, "cells products"]:
         """Scalar products and determinants: all that the vectors say without a frame."""

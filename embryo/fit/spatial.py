@@ -49,12 +49,15 @@ class Tissue:
         Largest number of cells of a body in one step.
     smoothing
         Strength of `embryo.fit.growth.smoothed` on numbers of descendants that no track tells; 0 for none.
+    attention
+        Diffusion time of graph-diffused attention to neighbours; None counts all alike.
     """
 
     neighbours: int = 8
     repulsion: float = 1.0
     most: int = 512
     smoothing: float = 16.0
+    attention: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,8 @@ def spatial_flow(
             space=cells.x.shape[1],
             reads=training.reads,
             neighbours=tissue.neighbours,
-            width=training.width,
-            depth=training.depth,
+            size=(training.width, training.depth),
+            attention=tissue.attention,
         )
     rng = np.random.default_rng(training.seed)
     scales, length = _scales(cells, bodies, rng)

@@ -88,7 +88,7 @@ def fit_one(
 
     field: fields.Learned
     if f.neighbours:
-        tissue = fit.Tissue(neighbours=f.neighbours)
+        tissue = fit.Tissue(neighbours=f.neighbours, attention=f.attention)
         field = fit.spatial_flow(adata, couplings(run), training, tissue, progress=progress)
     else:
         field = fit.regress(pairs(), training, progress=progress)

@@ -7,10 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from embryo import fields
+from embryo.blocks.neighbours import nearest
 from embryo.core.field import alone
 from embryo.core.state import State
 from embryo.fields.flow import Scales
@@ -19,9 +21,9 @@ from embryo.fields.spatial import Body, SpatialNetwork
 T = torch.tensor(1.5, dtype=torch.float64)
 
 
-def network(space: int, *, repulsion: float = 0.3, seed: int = 0) -> SpatialNetwork:
+def network(space: int, *, repulsion: float = 0.3, seed: int = 0, attention: float | None = None) -> SpatialNetwork:
     torch.manual_seed(seed)
-    made = SpatialNetwork(dims=3, genes=2, space=space, neighbours=5, width=32, depth=2)
+    made = SpatialNetwork(dims=3, genes=2, space=space, neighbours=5, size=(32, 2), attention=attention)
     n = 5 + space
     scales = Scales(torch.randn(n), torch.rand(n) + 0.5, torch.rand(n + 1) + 0.5, 0.0, 4.0)
     made.standardise(scales, Body(20.0, (4.0, 3.0), repulsion))
@@ -44,10 +46,13 @@ def turn(space: int, seed: int) -> Tensor:
     return torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
+@pytest.mark.parametrize("attention", [None, 0.3])
 @pytest.mark.parametrize("space", [2, 3])
 @given(n=st.integers(1, 30), seed=st.integers(0, 1000))
-def test_a_rigid_motion_of_the_body_moves_the_prediction_rigidly(space: int, n: int, seed: int) -> None:
-    field, here, r = network(space), body(n, space, seed), turn(space, seed)
+def test_a_rigid_motion_of_the_body_moves_the_prediction_rigidly(
+    space: int, attention: float | None, n: int, seed: int
+) -> None:
+    field, here, r = network(space, attention=attention), body(n, space, seed), turn(space, seed)
     there = State(here.z, here.g, here.x @ r.T + torch.tensor([30.0, -7.0, 11.0])[:space], here.log_mass)
     a, b = field(T, here), field(T, there)
     torch.testing.assert_close(b.dx, a.dx @ r.T, rtol=1e-7, atol=1e-7)
@@ -55,9 +60,10 @@ def test_a_rigid_motion_of_the_body_moves_the_prediction_rigidly(space: int, n: 
         torch.testing.assert_close(q, p, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("attention", [None, 0.3])
 @pytest.mark.parametrize("space", [2, 3])
-def test_the_order_of_cells_does_not_matter(space: int) -> None:
-    field, here = network(space), body(40, space, 1)
+def test_the_order_of_cells_does_not_matter(space: int, attention: float | None) -> None:
+    field, here = network(space, attention=attention), body(40, space, 1)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(2))
     for p, q in zip(field(T, here).parts(), field(T, here[order]).parts(), strict=True):
         torch.testing.assert_close(q, p[order], rtol=1e-7, atol=1e-7)
@@ -128,3 +134,24 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert not alone(again)
     here = State(*(p.float() for p in body(20, 3, 0).parts()))
     torch.testing.assert_close(again(T.float(), here).dx, field(T.float(), here).dx, rtol=0.0, atol=0.0)
+
+
+def test_attention_diffuses_its_queries_over_the_graph_of_neighbours() -> None:
+    """Against the heat kernel of the normalised Laplacian by scipy's matrix exponential, then a plain softmax."""
+    field, here, beta = network(3, attention=0.7), body(30, 3, 1), 0.7
+    seen, rows = field._seen(here), nearest(here.x, 5).rows
+    links = np.zeros((30, 30))
+    links[np.arange(30)[:, None], rows] = 1
+    links = np.maximum(links, links.T)
+    degree = links.sum(1) ** -0.5
+    heat = torch.tensor(expm(-beta * (np.eye(30) - degree[:, None] * links * degree)))
+    scores = (heat @ field.query(seen)) @ field.key(seen).T / 32**0.5
+    wanted = scores.gather(1, rows).softmax(dim=1)
+    torch.testing.assert_close(field._attended(rows, seen).squeeze(-1), wanted, rtol=1e-6, atol=1e-8)
+
+
+def test_a_law_with_attention_comes_back_from_its_file(tmp_path: Path) -> None:
+    field, here = network(3, attention=0.3).float(), body(20, 3, 1).map(lambda part: part.float())
+    fields.save(field, tmp_path / "law.safetensors")
+    again, _ = fields.load(tmp_path / "law.safetensors")
+    assert torch.equal(again(T.float(), here).dx, field(T.float(), here).dx)
