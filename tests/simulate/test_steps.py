@@ -1,4 +1,4 @@
-"""Steps against torchdiffeq, the outside oracle, and closed forms."""
+"""The grid, blocks, checks and switches around torchdiffeq's steps, and closed forms."""
 
 import pytest
 import torch
