@@ -1,0 +1,266 @@
+"""Predictors of edited embryos, all on the same edits and draws: table, differences to the best floor, sentences."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float
+
+from embryo.core import table
+from embryo.core.table import Interval
+from embryo.evaluate.perturbation import effects, scoring
+from embryo.evaluate.perturbation.draws import DRAWS, Sampled, edit_weights, interval, moved, widened
+from embryo.evaluate.perturbation.predictor import Predictor, Trial
+from embryo.evaluate.perturbation.scoring import Bench
+from embryo.evaluate.result import Result
+
+ALL: Final = "all edits"
+AUROC: Final = "AUROC of depletion and expansion"
+ABSTENTION: Final = "error over coverages, against answering at random"
+ANSWERED: Final = "effect recovery in fates, where it answers"
+ABSTAINS: Final = "share of edits abstained from"
+HEADLINES: Final = (scoring.RECOVERY, scoring.MAP, scoring.STATES, scoring.LFC)
+_COVERAGES = (0.25, 0.5, 0.75)
+_MEDIANS = (scoring.RECOVERY, scoring.PAIRED, scoring.MAP, scoring.STATES, scoring.PLACES, scoring.LFC)
+_SMALL = 0.005  # share added before logs of shares
+_STRATA = 4  # edits from which on effects are split into weak and strong
+Tick = Callable[[str, int, int], None]
+
+
+@dataclass(eq=False)
+class _Found:
+    """All scores of one predictor."""
+
+    predictor: Predictor
+    sampled: dict[str, Sampled]
+    change: Float[np.ndarray, "edits fates"]  # predicted log ratio of shares
+    doubt: Float[np.ndarray, " edits"]
+    abstains: Float[np.ndarray, " edits"]  # share of seeds
+
+
+def judge(
+    trial: Trial, predictors: Sequence[Predictor], *, seeds: Sequence[int], draws: int = DRAWS, tick: Tick | None = None
+) -> Result:
+    """Score every predictor on every edit.
+
+    Parameters
+    ----------
+    trial
+        The truth.
+    predictors
+        Ours, floors and ceilings, in the order of the table; one that predicts no edit has no rows.
+    seeds
+        One prediction each for those that are random.
+    draws
+        Of edits and embryos.
+    tick
+        Called with (predictor, done, of).
+
+    Returns
+    -------
+    Result
+        Splits: all edits; with four or more, those of weak and of strong effects; and every edit by itself. Beside the
+        columns of `embryo.core.table`: n_edits, better, verdict and tier.
+    """
+    bench = Bench(trial, seed=seeds[0], draws=draws)
+    found = []
+    for k, predictor in enumerate(predictors):
+        one = _found(bench, predictor, seeds)
+        found += [one] if one is not None else []
+        if tick is not None:
+            tick(predictor.name, k + 1, len(predictors))
+    return _Report(bench, found).result()
+
+
+def _found(bench: Bench, predictor: Predictor, seeds: Sequence[int]) -> _Found | None:
+    trial, runs = bench.trial, list(seeds) if predictor.random else list(seeds[:1])
+    rows: dict[str, np.ndarray] = {}
+    shares = np.full((len(trial.labels), len(runs), len(trial.fates)), np.nan)
+    doubt, abstains = (np.full((len(trial.labels), len(runs)), np.nan) for _ in range(2))
+    for k, label in enumerate(trial.labels):
+        for s, seed in enumerate(runs):
+            prediction = predictor(trial.edits[label], seed)
+            if prediction is None:
+                continue
+            for name, values in bench.scores(label, prediction, seed).items():
+                blank = np.full((len(trial.labels), len(runs), bench.draws + 1), np.nan)
+                rows.setdefault(name, blank)[k, s] = values
+            shares[k, s] = bench.viewer.view(prediction.edited, seed, one=True).shares.mean(axis=0)
+            doubt[k, s], abstains[k, s] = prediction.doubt, prediction.abstains
+    if not rows:
+        return None
+    if scoring.RETRIEVAL in rows:  # a rank without a gain is chance
+        lost = ~(rows[scoring.RECOVERY][..., 0] > 0) & np.isfinite(rows[scoring.RECOVERY][..., 0])
+        rows[scoring.RETRIEVAL][lost] = effects.CHANCE
+    sampled = {name: _sampled(bench, values) for name, values in rows.items()}
+    spread = shares.std(axis=1, ddof=1).mean(axis=1) if len(runs) > 1 else np.zeros(len(trial.labels))
+    own = doubt.mean(axis=1)
+    wild = bench.wild.shares.mean(axis=0)
+    change = (np.log(shares + _SMALL) - np.log(wild + _SMALL)).mean(axis=1)
+    if len(runs) > 2:
+        inside = [effects.coverage(shares[k], bench.truth[label].shares) for k, label in enumerate(trial.labels)]
+        sampled[scoring.COVERAGE] = _still(bench, np.array(inside)[:, None])
+    return _Found(predictor, sampled, change, np.where(np.isfinite(own), own, spread), abstains.mean(axis=1))
+
+
+def _sampled(bench: Bench, rows: Float[np.ndarray, "edits seeds rows"]) -> Sampled:
+    embryos = np.array([len(bench.truth[label].numbers) for label in bench.trial.labels])
+    off = np.stack([moved(r.mean(axis=0), n) for r, n in zip(rows, embryos.tolist(), strict=True)], axis=1)
+    return Sampled(rows[..., 0], off, embryos)
+
+
+def _still(bench: Bench, values: Float[np.ndarray, "edits seeds"]) -> Sampled:
+    return _sampled(bench, np.repeat(values[..., None], bench.draws + 1, axis=2))
+
+
+@dataclass(eq=False)
+class _Report:
+    """Rows and sentences of what was found."""
+
+    bench: Bench
+    found: Sequence[_Found]
+    sentences: list[str] = field(default_factory=list)
+
+    def result(self) -> Result:
+        """Return all."""
+        trial = self.bench.trial
+        rows = [*self._split(ALL, np.arange(len(trial.labels)), whole=True)]
+        rows += [*self._signs(), *self._abstention()]
+        if len(trial.labels) >= _STRATA:
+            size = np.array([self.bench.size(label, "shares")[0] for label in trial.labels])
+            order = np.argsort(size, kind="stable")
+            rows += self._split("weak effects", order[: len(order) // 2], whole=False)
+            rows += self._split("strong effects", order[len(order) // 2 :], whole=False)
+        if len(trial.labels) > 1:
+            for k, label in enumerate(trial.labels):
+                rows += self._split(label, np.array([k]), whole=False)
+        self._counts()
+        return Result(table.table(rows), tuple(self.sentences))
+
+    def _split(self, split: str, edits: np.ndarray, *, whole: bool) -> Iterator[dict[str, Any]]:
+        metrics = dict.fromkeys(m for f in self.found for m in f.sampled)
+        for metric in metrics:
+            scored = {f.predictor.name: (f, f.sampled[metric].only(edits)) for f in self.found if metric in f.sampled}
+            for one, sampled in scored.values():
+                yield self._row(split, metric, one.predictor, interval(sampled), len(sampled.known.values))
+                if whole and metric in _MEDIANS and len(edits) > 1:
+                    middle = interval(sampled, median=True)
+                    yield self._row(split, f"median of {metric}", one.predictor, middle, len(sampled.known.values))
+            yield from self._gains(split, metric, scored, whole=whole)
+
+    def _gains(
+        self, split: str, metric: str, scored: dict[str, tuple[_Found, Sampled]], *, whole: bool
+    ) -> Iterator[dict[str, Any]]:
+        sign = -1.0 if metric in scoring.LOWER else 1.0
+        floors = {n: s for n, (f, s) in scored.items() if f.predictor.role == "floor" and len(s.known.values)}
+        if not floors or metric == scoring.COVERAGE:
+            return
+        for name, (one, sampled) in scored.items():
+            if one.predictor.role != "ours" or not len(sampled.known.values):
+                continue
+            best = max(floors, key=lambda n: sign * interval(floors[n]).value)
+            gain = interval(_times(sampled.minus(floors[best]), sign))
+            n = len(sampled.minus(floors[best]).known.values)
+            words = f"{_head(gain)} {best}"
+            row = self._row(
+                split, metric, Predictor(f"{name} minus {best}", "difference", one.predictor.predict), gain, n
+            )
+            yield row | {"verdict": words}
+            if whole:
+                self.sentences.append(f"{metric}: {name}: {words} ({_span(gain)}, {self._units(n)}).")
+
+    def _units(self, edits: int) -> str:
+        if edits > 1:
+            return f"{edits} edits"
+        view = next(iter(self.bench.truth.values()))
+        return f"one edit, {len(view.numbers)} {self.bench.trial.unit_name}"
+
+    def _signs(self) -> Iterator[dict[str, Any]]:
+        trial = self.bench.trial
+        sign = effects.changed([v.shares for v in self.bench.truth.values()], self.bench.wild.shares)
+        edits, fates = sign.shape
+        drawn = np.vstack([np.ones(edits), edit_weights(edits, self.bench.seed, self.bench.draws)])
+        weights = np.repeat(drawn, fates, axis=1)
+        found = {f.predictor.name: effects.sign_auroc(f.change.ravel(), sign.ravel(), weights) for f in self.found}
+        n = int((sign != 0).sum())
+        known = {f.predictor.name: f.predictor for f in self.found if np.isfinite(f.change).all()}
+        floors = [m for m, p in known.items() if p.role == "floor"]
+        for name, predictor in known.items():
+            rows = found[name]
+            yield self._row(ALL, AUROC, predictor, widened(float(rows[0]), rows[1:] - rows[0], max(edits, 2), 1), edits)
+            if predictor.role == "ours" and floors and np.isfinite(rows[0]) and edits > 1:
+                best = max(floors, key=lambda m: found[m][0])
+                off = rows - found[best]
+                gain = widened(float(off[0]), off[1:] - off[0], edits, 1)
+                self.sentences.append(
+                    f"{AUROC} ({n} of {sign.size} shares truly change): {name}: {_head(gain)} {best} ({_span(gain)}, "
+                    f"{len(trial.labels)} edits)."
+                )
+
+    def _abstention(self) -> Iterator[dict[str, Any]]:
+        for one in (f for f in self.found if f.predictor.role == "ours"):
+            error = one.sampled[scoring.ERROR].values.mean(axis=1)
+            known = np.isfinite(error)
+            error, doubt = error[known], one.doubt[known]
+            n = len(error)
+            for share in _COVERAGES if n > 1 else ():
+                value = effects.error_at_coverage(error, doubt, share)
+                name = f"{scoring.ERROR}, surest {share:.0%}"
+                yield self._row(ALL, name, one.predictor, Interval(value, np.nan, np.nan, 1), n)
+            if n > 1:
+                yield self._row(ALL, ABSTENTION, one.predictor, self._area(error, doubt), n)
+            quiet = one.abstains[known]
+            yield self._row(ALL, ABSTAINS, one.predictor, Interval(float(quiet.mean()), np.nan, np.nan, 1), n)
+            answers = np.flatnonzero(known)[quiet < 0.5]
+            answered = interval(one.sampled[scoring.RECOVERY].only(answers))
+            yield self._row(ALL, ANSWERED, one.predictor, answered, len(answers))
+            if quiet.any():
+                said = f"{one.predictor.name}: abstains on {int((quiet >= 0.5).sum())} of {n} edits"
+                self.sentences.append(f"{said}; effect recovery where it answers {answered.value:.3g}.")
+
+    def _area(self, error: np.ndarray, doubt: np.ndarray) -> Interval:
+        rng = np.random.default_rng([self.bench.seed, len(error)])
+        value = effects.area_under_risk(error, doubt)
+        chosen = rng.integers(len(error), size=(min(self.bench.draws, 200), len(error)))
+        drawn = np.array([effects.area_under_risk(error[i], doubt[i]) for i in chosen])
+        return widened(value, drawn - value, len(error), 1)
+
+    def _counts(self) -> None:
+        """Say on how many edits ours beats every simple answer: no number stands for all edits."""
+        floors = [f for f in self.found if f.predictor.role == "floor"]
+        for one in (f for f in self.found if f.predictor.role == "ours"):
+            own = one.sampled[scoring.RECOVERY].values.mean(axis=1)
+            best = np.max([f.sampled[scoring.RECOVERY].values.mean(axis=1) for f in floors], axis=0) if floors else 0.0
+            n = int(np.isfinite(own).sum())
+            self.sentences.append(
+                f"{one.predictor.name}: effect recovery above 0 on {int((own > 0).sum())} of {n} edits, above every "
+                f"floor on {int((own > best).sum())}."
+            )
+
+    def _row(self, split: str, metric: str, predictor: Predictor, found: Interval, edits: int) -> dict[str, Any]:
+        base = metric.removeprefix("median of ").partition(", surest")[0]
+        row = table.row(
+            board=self.bench.trial.board, split=split, model=predictor.name, role=predictor.role, metric=metric,
+            unit=scoring.UNITS.get(base, "1"), values=found.value,
+        )  # fmt: skip
+        better = "lower" if base in (*scoring.LOWER, ABSTENTION) else "higher"
+        more = {"n_edits": edits, "better": better, "verdict": "", "tier": predictor.tier}
+        return row | {"low": found.low, "high": found.high, "n_seeds": found.n} | more
+
+
+def _times(sampled: Sampled, sign: float) -> Sampled:
+    return Sampled(sign * sampled.values, sign * sampled.moved, sampled.embryos)
+
+
+def _head(gain: Interval) -> str:
+    """Return what the interval of the gain allows to say; without an interval nothing is better."""
+    if gain.low > 0:
+        return "better than"
+    return "worse than" if gain.high < 0 else "not better than"
+
+
+def _span(gain: Interval) -> str:
+    if not np.isfinite(gain.low):
+        return f"gain {gain.value:.3g}, no interval"
+    return f"gain {gain.value:.3g}, {table.LEVEL:.0%} interval {gain.low:.3g} to {gain.high:.3g}"
