@@ -45,6 +45,23 @@ def evaluate_time(
     say(str(page))
 
 
+@judge.command("perturbation")
+def evaluate_perturbation(
+    config: Annotated[Path, typer.Argument(help="YAML such as configs/evaluate/perturbation-synthetic.yaml.")],
+    folder: Folder = None,
+    override: Override = None,
+    *,
+    quiet: Quiet = False,
+) -> None:
+    """Judge predicted knock-outs against embryos that carry them, beside every floor; an interrupted job goes on."""
+    from embryo.pipeline import knockouts  # noqa: PLC0415
+
+    resolved = knockouts.load(config, tuple(override or ()))
+    with resumable(), progress(quiet=quiet) as (tick, said):
+        page = knockouts.run(resolved, folder or Path("runs") / resolved.name, tick=tick, said=said)
+    say(str(page))
+
+
 @judge.command("clock")
 def evaluate_clock(
     config: Annotated[Path, typer.Argument(help="YAML: read, weights, val, test, training.")],

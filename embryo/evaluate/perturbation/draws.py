@@ -56,10 +56,13 @@ def embryo_weights(n: int, seed: list[int], draws: int = DRAWS) -> Float[np.ndar
 
 
 def moved(scores: Float[np.ndarray, " rows"], embryos: int) -> Float[np.ndarray, " draws"]:
-    """Return the draws' departures from the first row, widened so that the variance of a mean is unbiased."""
+    """Return the draws' departures from their own mean, widened so that the variance of a mean is unbiased.
+
+    Drawn embryos differ more from any prediction than their plain mean does: that part is bias, and left out.
+    """
     if embryos < 2:
         return np.zeros(len(scores) - 1)
-    return np.asarray((scores[1:] - scores[0]) * np.sqrt((embryos + 1) / (embryos - 1)))
+    return np.asarray((scores[1:] - scores[1:].mean()) * np.sqrt((embryos + 1) / (embryos - 1)))
 
 
 def edit_weights(n: int, seed: int, draws: int) -> Float[np.ndarray, "draws n"]:

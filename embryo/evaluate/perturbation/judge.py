@@ -244,9 +244,25 @@ class _Report:
             board=self.bench.trial.board, split=split, model=predictor.name, role=predictor.role, metric=metric,
             unit=scoring.UNITS.get(base, "1"), values=found.value,
         )  # fmt: skip
+        low, high = (
+            np.clip([found.low, found.high], *_bounds(base))
+            if predictor.role != "difference"
+            else (found.low, found.high)
+        )
         better = "lower" if base in (*scoring.LOWER, ABSTENTION) else "higher"
         more = {"n_edits": edits, "better": better, "verdict": "", "tier": predictor.tier}
-        return row | {"low": found.low, "high": found.high, "n_seeds": found.n} | more
+        return row | {"low": float(low), "high": float(high), "n_seeds": found.n} | more
+
+
+def _bounds(metric: str) -> tuple[float, float]:
+    """Return what a score cannot go beyond; unbiased energy distances may be negative, so that theirs has no end."""
+    if metric in (scoring.STATES, scoring.PLACES):
+        return -np.inf, np.inf
+    if metric in (*scoring.LOWER, ABSTENTION):
+        return 0.0, np.inf
+    if metric in (AUROC, scoring.RETRIEVAL, scoring.COVERAGE):
+        return 0.0, 1.0
+    return (-1.0, 1.0) if metric.startswith("LFC") else (-np.inf, 1.0)
 
 
 def _times(sampled: Sampled, sign: float) -> Sampled:

@@ -1,0 +1,129 @@
+"""Predictors of ours that boards of knock-outs may name; a new one is registered by name with what builds it."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from embryo import couple, fit, perturb, simulate
+from embryo.core import schema
+from embryo.core.edit import Edit
+from embryo.core.errors import ConfigError, Problem
+from embryo.core.field import Field
+from embryo.core.frame import BODY, Frame
+from embryo.core.state import State
+from embryo.evaluate.perturbation import EndPopulation, Prediction, Predictor
+from embryo.pipeline.knockoutboards import Known
+
+Builder = Callable[[Known], Predictor | None]
+_BUILDERS: dict[str, Builder] = {}
+_CELLS = 300  # per stage, in couplings
+_STEPS = 800
+_STEP_H = 0.25
+_MOST = 600  # particles of a roll-out
+
+
+def register(name: str, builder: Builder) -> None:
+    """Make a predictor known to boards under `name`; an earlier one of that name is replaced.
+
+    Parameters
+    ----------
+    name
+        As ``models`` of a board names it.
+    builder
+        Called once per board with what may be known; None where it cannot predict on that board. Fits are made within
+        ``predict`` when a seed is first asked for, and kept by it.
+    """
+    _BUILDERS[name] = builder
+
+
+def names() -> tuple[str, ...]:
+    """Return the names that boards may use."""
+    return tuple(_BUILDERS)
+
+
+def build(models: Sequence[str], known: Known) -> list[Predictor]:
+    """Return the predictors of a board.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown.
+    """
+    problems = [
+        Problem(f"model {m!r}", f"one of {', '.join(_BUILDERS)}", "correct it") for m in models if m not in _BUILDERS
+    ]
+    if problems:
+        raise ConfigError(*problems, subject=f"board {known.board}")
+    return [found for m in models if (found := _BUILDERS[m](known)) is not None]
+
+
+def network(known: Known) -> Predictor | None:
+    """Return the unstructured law of `embryo run` (transport, flow network) with the edit clamped on production."""
+    if known.end_h <= known.start_h:
+        return None
+    laws: dict[int, Field] = {}
+    controls: dict[int, EndPopulation] = {}
+
+    def predict(edit: Edit, seed: int) -> Prediction | None:
+        if edit.gene not in known.panel:
+            return None
+        if seed not in laws:
+            laws[seed] = _fitted(known, seed)
+            controls[seed] = roll(known, laws[seed], (), seed)
+        return Prediction(roll(known, laws[seed], (edit,), seed), control=controls[seed])
+
+    return Predictor("unstructured network", "ours", predict, random=True, tier="C")
+
+
+def _fitted(known: Known, seed: int) -> Field:
+    wild, rng = known.wild, np.random.default_rng(seed)
+    t = wild.obs[schema.TIME].to_numpy(float)
+    rows = [np.flatnonzero(t == u) for u in np.unique(t)]
+    some = np.sort(np.concatenate([rng.choice(r, min(len(r), _CELLS), replace=False) for r in rows]))
+    cells = wild[some].copy()
+    pooled = cells.copy()
+    pooled.obs[schema.EMBRYO] = "wild"  # stages are coupled as one: an embryo is drawn from anew at every stage
+    how = couple.Transport(max_cells=_CELLS + 1, counts_grow=False)
+    pairs = fit.pairs(pooled, couple.series(pooled, method="transport", transport=how, seed=seed))
+    law: Field = fit.regress(pairs, fit.Training(steps=_STEPS, seed=seed))
+    return law
+
+
+def roll(known: Known, law: Field, edits: Sequence[Edit], seed: int, *, decay_per_h: float = 1.0) -> EndPopulation:
+    """Roll a wild-type embryo of the start to the end with edits held on the law; fates are read off z.
+
+    Parameters
+    ----------
+    known
+        The board.
+    law
+        Fitted law of motion.
+    edits
+        None for the control.
+    seed
+        Chooses the embryo and draws the mosaic.
+    decay_per_h
+        Of panel products, where the law does not know its own production.
+    """
+    cells, start = known.start(seed)
+    if len(start) > _MOST:
+        start = _thinned(start, seed)
+    types = tuple(["" for _ in range(len(start))])
+    context = perturb.Context(known.panel, known.response, decay_per_h, types, seed)
+    field, begin = perturb.apply(law, start, edits, context, t0_h=known.start_h)
+    rolled = simulate.forward(
+        field, begin, [known.start_h, known.end_h], step_h=_STEP_H, panel=known.panel, frame=Frame(BODY)
+    )
+    end = rolled.at(-1)
+    z = end.z.numpy().astype(float)
+    return EndPopulation.of_state(end, known.fates_of(schema.EMBED, z), str(cells.obs[schema.EMBRYO].iloc[0]))
+
+
+def _thinned(state: State, seed: int) -> State:
+    rows = torch.as_tensor(np.sort(np.random.default_rng(seed).choice(len(state), _MOST, replace=False)))
+    some = state[rows]
+    return State(some.z, some.g, some.x, some.log_mass + float(np.log(len(state) / _MOST)))
+
+
+register("network", network)
