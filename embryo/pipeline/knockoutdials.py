@@ -14,7 +14,7 @@ class SyntheticBoard(Section):
 
     name: str
     kind: Literal["synthetic"] = "synthetic"
-    n_cells: int = Field(600, ge=50, description="at the start; about three times as many at the end")
+    n_cells: int = Field(1200, ge=50, description="at the start; about three times as many at the end")
     n_embryos: int = Field(6, ge=2, description="wild-type embryos to learn from")
     n_truth: int = Field(4, ge=2, description="embryos that carry each edit, and wild types of the same founders")
     dose_sd: float = Field(0.2, ge=0, description="spread of the log dose of maternal gradients between embryos")

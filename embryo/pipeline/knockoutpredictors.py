@@ -17,7 +17,7 @@ from embryo.pipeline.knockoutboards import Known
 
 Builder = Callable[[Known], Predictor | None]
 _BUILDERS: dict[str, Builder] = {}
-_CELLS = 300  # per stage, in couplings
+_CELLS = 500  # at the largest stage, in couplings; fewer at others, in proportion
 _STEPS = 800
 _STEP_H = 0.25
 _MOST = 600  # particles of a roll-out
@@ -79,12 +79,13 @@ def network(known: Known) -> Predictor | None:
 def _fitted(known: Known, seed: int) -> Field:
     wild, rng = known.wild, np.random.default_rng(seed)
     t = wild.obs[schema.TIME].to_numpy(float)
-    rows = [np.flatnonzero(t == u) for u in np.unique(t)]
-    some = np.sort(np.concatenate([rng.choice(r, min(len(r), _CELLS), replace=False) for r in rows]))
+    share = _CELLS / max(known.numbers.values())
+    rows = [(np.flatnonzero(t == u), max(20, round(share * known.numbers[float(u)]))) for u in np.unique(t)]
+    some = np.sort(np.concatenate([rng.choice(r, min(len(r), n), replace=False) for r, n in rows]))
     cells = wild[some].copy()
     pooled = cells.copy()
     pooled.obs[schema.EMBRYO] = "wild"  # stages are coupled as one: an embryo is drawn from anew at every stage
-    how = couple.Transport(max_cells=_CELLS + 1, counts_grow=False)
+    how = couple.Transport(max_cells=_CELLS + 1, counts_grow=True)
     pairs = fit.pairs(pooled, couple.series(pooled, method="transport", transport=how, seed=seed))
     law: Field = fit.regress(pairs, fit.Training(steps=_STEPS, seed=seed))
     return law

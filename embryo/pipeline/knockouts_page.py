@@ -10,7 +10,7 @@ import pandas as pd
 from embryo import render
 from embryo.core.table import LEVEL
 from embryo.evaluate.perturbation import scoring
-from embryo.evaluate.perturbation.judge import ALL, ANSWERED, AUROC, HEADLINES
+from embryo.evaluate.perturbation.judge import ALL, ANSWERED, AUROC, FORM, HEADLINES
 from embryo.pipeline import grids
 
 HEAD = """# Predicted knock-outs, judged beside their floors
@@ -27,6 +27,7 @@ _HOW = (
     "over the embryos that carry them, and over seeds; with a single edit over its embryos. Tier A: conditional on "
     "measured perturbations; B: structured, from wild type alone; C: association, which may rank and claims no size."
 )
+_DIRECTION = (AUROC, FORM, scoring.RETRIEVAL, scoring.SIZE, scoring.LENGTHS)
 _ORDER = ["ours", "floor", "random", "repeat", "ceiling"]
 
 
@@ -106,7 +107,7 @@ def grids_of(found: Found) -> list[tuple[str, pd.DataFrame]]:
         metrics = list(dict.fromkeys(found.table.loc[found.table["split"] == split, "metric"]))
         parts = {
             "recovery": [m for m in metrics if "recovery" in m and m != ANSWERED],
-            "direction and size": [m for m in metrics if "LFC" in m or m in (AUROC, scoring.RETRIEVAL, scoring.SIZE)],
+            "direction and size": [m for m in metrics if "LFC" in m or m in _DIRECTION],
         }
         parts["sureness"] = [m for m in metrics if not any(m in p for p in parts.values())]
         shown = [name for name in parts if parts[name] and (split == ALL or name != "sureness")]

@@ -39,28 +39,32 @@ def retrieval(predicted: Float[np.ndarray, " n"], truths: Float[np.ndarray, "edi
 
 
 def changed(
-    edited: list[Float[np.ndarray, "_ fates"]], wild: Float[np.ndarray, "_ fates"], *, level: float = 0.05
-) -> Int[np.ndarray, "edits fates"]:
-    """Return 1 where an edit truly expands a fate, -1 where it depletes it, 0 where that is not shown.
+    edited: list[Float[np.ndarray, "_ n"]], wild: Float[np.ndarray, "_ n"], *, level: float = 0.05
+) -> Int[np.ndarray, "edits n"]:
+    """Return 1 where an edit truly raises a quantity, -1 where it lowers it, 0 where that is not shown.
 
-    Welch's t-test of arcsine-root shares over embryos, Benjamini and Hochberg over all edits and fates.
+    Welch's t-test over embryos, Benjamini and Hochberg over all edits and quantities; give shares as `angles`.
     """
-    root = [np.arcsin(np.sqrt(np.clip(shares, 0, 1))) for shares in (wild, *edited)]
     p = np.ones((len(edited), wild.shape[1]))
-    for k, shares in enumerate(root[1:]):
-        if len(shares) > 1 and len(wild) > 1:
+    for k, values in enumerate(edited):
+        if len(values) > 1 and len(wild) > 1:
             with np.errstate(divide="ignore", invalid="ignore"):
-                for f in np.flatnonzero((np.ptp(shares, axis=0) > 0) | (np.ptp(root[0], axis=0) > 0)):
-                    p[k, f] = ttest_ind(shares[:, f], root[0][:, f], equal_var=False).pvalue
+                for f in np.flatnonzero((np.ptp(values, axis=0) > 0) | (np.ptp(wild, axis=0) > 0)):
+                    p[k, f] = ttest_ind(values[:, f], wild[:, f], equal_var=False).pvalue
     q = false_discovery_control(np.nan_to_num(p, nan=1.0).ravel()).reshape(p.shape)
-    sign = np.sign(np.stack([shares.mean(axis=0) for shares in edited]) - wild.mean(axis=0))
+    sign = np.sign(np.stack([values.mean(axis=0) for values in edited]) - wild.mean(axis=0))
     return np.asarray(np.where(q < level, sign, 0), dtype=np.int64)
+
+
+def angles(shares: Float[np.ndarray, "embryos fates"]) -> Float[np.ndarray, "embryos fates"]:
+    """Return arcsine-root shares, whose spread depends little on the share."""
+    return np.asarray(np.arcsin(np.sqrt(np.clip(shares, 0, 1))))
 
 
 def sign_auroc(
     score: Float[np.ndarray, " n"], sign: Int[np.ndarray, " n"], weights: Float[np.ndarray, "draws n"]
 ) -> Float[np.ndarray, " draws"]:
-    """Return the probability that a truly expanded fate scores higher than a depleted one, for each draw of weights.
+    """Return the probability that what truly rises scores higher than what falls, for each draw of weights.
 
     Both classes count the same whatever their sizes; NaN where either is empty.
     """

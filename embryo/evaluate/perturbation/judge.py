@@ -11,18 +11,29 @@ from embryo.core import table
 from embryo.core.table import Interval
 from embryo.evaluate.perturbation import effects, scoring
 from embryo.evaluate.perturbation.draws import DRAWS, Sampled, edit_weights, interval, moved, widened
+from embryo.evaluate.perturbation.population import Prediction
 from embryo.evaluate.perturbation.predictor import Predictor, Trial
 from embryo.evaluate.perturbation.scoring import Bench
 from embryo.evaluate.result import Result
 
 ALL: Final = "all edits"
 AUROC: Final = "AUROC of depletion and expansion"
+FORM: Final = "AUROC of shorter and longer axes"
 ABSTENTION: Final = "error over coverages, against answering at random"
 ANSWERED: Final = "effect recovery in fates, where it answers"
 ABSTAINS: Final = "share of edits abstained from"
 HEADLINES: Final = (scoring.RECOVERY, scoring.MAP, scoring.STATES, scoring.LFC)
 _COVERAGES = (0.25, 0.5, 0.75)
-_MEDIANS = (scoring.RECOVERY, scoring.PAIRED, scoring.MAP, scoring.STATES, scoring.PLACES, scoring.LFC)
+_MEDIANS = (
+    scoring.RECOVERY,
+    scoring.PAIRED,
+    scoring.ENSEMBLE,
+    scoring.MAP,
+    scoring.STATES,
+    scoring.PLACES,
+    scoring.LFC,
+)
+_LIKE = {scoring.PAIRED: scoring.RECOVERY, scoring.MAP_PAIRED: scoring.MAP, scoring.LFC_PAIRED: scoring.LFC}
 _SMALL = 0.005  # share added before logs of shares
 _STRATA = 4  # edits from which on effects are split into weak and strong
 Tick = Callable[[str, int, int], None]
@@ -34,7 +45,7 @@ class _Found:
 
     predictor: Predictor
     sampled: dict[str, Sampled]
-    change: Float[np.ndarray, "edits fates"]  # predicted log ratio of shares
+    change: dict[str, Float[np.ndarray, "edits _"]]  # predicted log ratios of shares, of body lengths
     doubt: Float[np.ndarray, " edits"]
     abstains: Float[np.ndarray, " edits"]  # share of seeds
 
@@ -73,35 +84,78 @@ def judge(
     return _Report(bench, found).result()
 
 
+@dataclass(eq=False)
+class _Runs:
+    """What one predictor says of all edits with all seeds; NaN where it says nothing."""
+
+    bench: Bench
+    seeds: Sequence[int]
+    rows: dict[str, np.ndarray] = field(default_factory=dict)
+    partial: bool = False  # whether it is scored against some embryos only
+
+    def __post_init__(self) -> None:
+        shape = (len(self.bench.trial.labels), len(self.seeds))
+        wild = self.bench.wild
+        self.shares, self.lengths, self.against = (
+            np.full((*shape, getattr(wild, kind).shape[1]), np.nan) for kind in ("shares", "lengths", "lengths")
+        )
+        self.doubt, self.abstains = np.full(shape, np.nan), np.full(shape, np.nan)
+
+    def add(self, k: int, s: int, prediction: Prediction) -> None:
+        """Score the prediction of the k-th edit with the s-th seed."""
+        bench, seed = self.bench, self.seeds[s]
+        for name, values in bench.scores(bench.trial.labels[k], prediction, seed).items():
+            blank = np.full((*self.doubt.shape, bench.draws + 1), np.nan)
+            self.rows.setdefault(name, blank)[k, s] = values
+        view = bench.viewer.view(prediction.edited, seed, one=True)
+        control = bench.wild if prediction.control is None else bench.viewer.view(prediction.control, seed, one=True)
+        self.shares[k, s], self.lengths[k, s] = view.shares.mean(axis=0), view.lengths.mean(axis=0)
+        self.against[k, s] = control.lengths.mean(axis=0)
+        self.doubt[k, s], self.abstains[k, s] = prediction.doubt, prediction.abstains
+        self.partial |= bool(prediction.seen)
+
+    def found(self, predictor: Predictor) -> _Found | None:
+        """Return all scores; None where it never says anything."""
+        if not self.rows:
+            return None
+        bench, rows = self.bench, self.rows
+        if scoring.RETRIEVAL in rows:  # a rank without a gain is chance
+            gain = rows[scoring.RECOVERY][..., 0]
+            rows[scoring.RETRIEVAL][np.isfinite(gain) & ~(gain > 0)] = effects.CHANCE
+        sampled = {name: _sampled(bench, values) for name, values in rows.items()}
+        sampled |= self._together()
+        spread = np.zeros(len(self.doubt))
+        if len(self.seeds) > 1:
+            spread = self.shares.std(axis=1, ddof=1).mean(axis=1)
+        own = self.doubt.mean(axis=1)
+        wild = np.log(bench.wild.shares.mean(axis=0) + _SMALL)
+        change = {AUROC: (np.log(self.shares + _SMALL) - wild).mean(axis=1)}
+        change[FORM] = (self.lengths - self.against).mean(axis=1)
+        return _Found(predictor, sampled, change, np.where(np.isfinite(own), own, spread), self.abstains.mean(axis=1))
+
+    def _together(self) -> dict[str, Sampled]:
+        """Return scores of all seeds as one ensemble: their mean, and the interval that they span."""
+        bench, out = self.bench, {}
+        labels = bench.trial.labels
+        if len(self.seeds) == 1:
+            out[scoring.ENSEMBLE] = _sampled(bench, self.rows[scoring.RECOVERY])
+        elif not self.partial:
+            rows = np.stack([bench.pooled(label, self.shares[k]) for k, label in enumerate(labels)])
+            out[scoring.ENSEMBLE] = _sampled(bench, rows[:, None])
+        if len(self.seeds) > 2:
+            inside = [effects.coverage(self.shares[k], bench.truth[label].shares) for k, label in enumerate(labels)]
+            out[scoring.COVERAGE] = _still(bench, np.array(inside)[:, None])
+        return out
+
+
 def _found(bench: Bench, predictor: Predictor, seeds: Sequence[int]) -> _Found | None:
-    trial, runs = bench.trial, list(seeds) if predictor.random else list(seeds[:1])
-    rows: dict[str, np.ndarray] = {}
-    shares = np.full((len(trial.labels), len(runs), len(trial.fates)), np.nan)
-    doubt, abstains = (np.full((len(trial.labels), len(runs)), np.nan) for _ in range(2))
-    for k, label in enumerate(trial.labels):
-        for s, seed in enumerate(runs):
-            prediction = predictor(trial.edits[label], seed)
-            if prediction is None:
-                continue
-            for name, values in bench.scores(label, prediction, seed).items():
-                blank = np.full((len(trial.labels), len(runs), bench.draws + 1), np.nan)
-                rows.setdefault(name, blank)[k, s] = values
-            shares[k, s] = bench.viewer.view(prediction.edited, seed, one=True).shares.mean(axis=0)
-            doubt[k, s], abstains[k, s] = prediction.doubt, prediction.abstains
-    if not rows:
-        return None
-    if scoring.RETRIEVAL in rows:  # a rank without a gain is chance
-        lost = ~(rows[scoring.RECOVERY][..., 0] > 0) & np.isfinite(rows[scoring.RECOVERY][..., 0])
-        rows[scoring.RETRIEVAL][lost] = effects.CHANCE
-    sampled = {name: _sampled(bench, values) for name, values in rows.items()}
-    spread = shares.std(axis=1, ddof=1).mean(axis=1) if len(runs) > 1 else np.zeros(len(trial.labels))
-    own = doubt.mean(axis=1)
-    wild = bench.wild.shares.mean(axis=0)
-    change = (np.log(shares + _SMALL) - np.log(wild + _SMALL)).mean(axis=1)
-    if len(runs) > 2:
-        inside = [effects.coverage(shares[k], bench.truth[label].shares) for k, label in enumerate(trial.labels)]
-        sampled[scoring.COVERAGE] = _still(bench, np.array(inside)[:, None])
-    return _Found(predictor, sampled, change, np.where(np.isfinite(own), own, spread), abstains.mean(axis=1))
+    runs = _Runs(bench, list(seeds) if predictor.random else list(seeds[:1]))
+    for k, label in enumerate(bench.trial.labels):
+        for s, seed in enumerate(runs.seeds):
+            prediction = predictor(bench.trial.edits[label], seed)
+            if prediction is not None:
+                runs.add(k, s, prediction)
+    return runs.found(predictor)
 
 
 def _sampled(bench: Bench, rows: Float[np.ndarray, "edits seeds rows"]) -> Sampled:
@@ -126,7 +180,12 @@ class _Report:
         """Return all."""
         trial = self.bench.trial
         rows = [*self._split(ALL, np.arange(len(trial.labels)), whole=True)]
-        rows += [*self._signs(), *self._abstention()]
+        wild, truth = self.bench.wild, list(self.bench.truth.values())
+        signs = effects.changed([effects.angles(v.shares) for v in truth], effects.angles(wild.shares))
+        rows += self._signs(AUROC, signs)
+        if wild.lengths.shape[1]:
+            rows += self._signs(FORM, effects.changed([v.lengths for v in truth], wild.lengths))
+        rows += self._abstention()
         if len(trial.labels) >= _STRATA:
             size = np.array([self.bench.size(label, "shares")[0] for label in trial.labels])
             order = np.argsort(size, kind="stable")
@@ -147,13 +206,18 @@ class _Report:
                 if whole and metric in _MEDIANS and len(edits) > 1:
                     middle = interval(sampled, median=True)
                     yield self._row(split, f"median of {metric}", one.predictor, middle, len(sampled.known.values))
-            yield from self._gains(split, metric, scored, whole=whole)
+            yield from self._gains(split, metric, edits, scored, whole=whole)
 
     def _gains(
-        self, split: str, metric: str, scored: dict[str, tuple[_Found, Sampled]], *, whole: bool
+        self, split: str, metric: str, edits: np.ndarray, scored: dict[str, tuple[_Found, Sampled]], *, whole: bool
     ) -> Iterator[dict[str, Any]]:
         sign = -1.0 if metric in scoring.LOWER else 1.0
-        floors = {n: s for n, (f, s) in scored.items() if f.predictor.role == "floor" and len(s.known.values)}
+        like = _LIKE.get(metric, metric)  # floors have no control: theirs is the plain score
+        floors = {
+            f.predictor.name: f.sampled[like] for f in self.found if f.predictor.role == "floor" and like in f.sampled
+        }
+        chosen = {n: s.only(edits) for n, s in floors.items()}
+        floors = {n: s for n, s in chosen.items() if len(s.known.values)}
         if not floors or metric == scoring.COVERAGE:
             return
         for name, (one, sampled) in scored.items():
@@ -176,27 +240,24 @@ class _Report:
         view = next(iter(self.bench.truth.values()))
         return f"one edit, {len(view.numbers)} {self.bench.trial.unit_name}"
 
-    def _signs(self) -> Iterator[dict[str, Any]]:
-        trial = self.bench.trial
-        sign = effects.changed([v.shares for v in self.bench.truth.values()], self.bench.wild.shares)
-        edits, fates = sign.shape
+    def _signs(self, metric: str, sign: np.ndarray) -> Iterator[dict[str, Any]]:
+        edits, each = sign.shape
         drawn = np.vstack([np.ones(edits), edit_weights(edits, self.bench.seed, self.bench.draws)])
-        weights = np.repeat(drawn, fates, axis=1)
-        found = {f.predictor.name: effects.sign_auroc(f.change.ravel(), sign.ravel(), weights) for f in self.found}
-        n = int((sign != 0).sum())
-        known = {f.predictor.name: f.predictor for f in self.found if np.isfinite(f.change).all()}
-        floors = [m for m, p in known.items() if p.role == "floor"]
-        for name, predictor in known.items():
+        known = {f.predictor.name: f for f in self.found if each and np.isfinite(f.change[metric]).all()}
+        weights = np.repeat(drawn, each, axis=1)
+        found = {m: effects.sign_auroc(f.change[metric].ravel(), sign.ravel(), weights) for m, f in known.items()}
+        floors = [m for m, f in known.items() if f.predictor.role == "floor"]
+        n = f"{int((sign != 0).sum())} of {sign.size} truly change"
+        for name, one in known.items():
             rows = found[name]
-            yield self._row(ALL, AUROC, predictor, widened(float(rows[0]), rows[1:] - rows[0], max(edits, 2), 1), edits)
-            if predictor.role == "ours" and floors and np.isfinite(rows[0]) and edits > 1:
+            area = widened(float(rows[0]), rows[1:] - rows[0], max(edits, 2), 1)
+            yield self._row(ALL, metric, one.predictor, area, edits)
+            if one.predictor.role == "ours" and floors and np.isfinite(rows[0]) and edits > 1:
                 best = max(floors, key=lambda m: found[m][0])
                 off = rows - found[best]
                 gain = widened(float(off[0]), off[1:] - off[0], edits, 1)
-                self.sentences.append(
-                    f"{AUROC} ({n} of {sign.size} shares truly change): {name}: {_head(gain)} {best} ({_span(gain)}, "
-                    f"{len(trial.labels)} edits)."
-                )
+                span = f"{_span(gain)}, {edits} edits"
+                self.sentences.append(f"{metric} ({n}): {name}: {_head(gain)} {best} ({span}).")
 
     def _abstention(self) -> Iterator[dict[str, Any]]:
         for one in (f for f in self.found if f.predictor.role == "ours"):
@@ -260,7 +321,7 @@ def _bounds(metric: str) -> tuple[float, float]:
         return -np.inf, np.inf
     if metric in (*scoring.LOWER, ABSTENTION):
         return 0.0, np.inf
-    if metric in (AUROC, scoring.RETRIEVAL, scoring.COVERAGE):
+    if metric in (AUROC, FORM, scoring.RETRIEVAL, scoring.COVERAGE):
         return 0.0, 1.0
     return (-1.0, 1.0) if metric.startswith("LFC") else (-np.inf, 1.0)
 

@@ -21,11 +21,13 @@ PLACES = "effect recovery in places and fates"
 LFC, LFC_PAIRED = "LFC r", "LFC r, paired"
 CENTRED = "LFC r, centred"
 RETRIEVAL = "retrieval of the edit"
+ENSEMBLE = "effect recovery in fates, seeds pooled"
 SIZE = "error of cell number"
+LENGTHS = "error of body lengths"
 COVERAGE = "coverage of 90% intervals"
 ERROR = "Bray-Curtis error of fates"
-UNITS = {SIZE: "|log|"}
-LOWER = (SIZE, ERROR)
+UNITS = {SIZE: "|log|", LENGTHS: "|log|"}
+LOWER = (SIZE, LENGTHS, ERROR)
 _LEAST = 0.25  # draws of the effect's size do not fall below this share of it: a ratio has no moments near 0
 
 Rows = Float[np.ndarray, " rows"]  # equal weights first, then the draws
@@ -124,10 +126,18 @@ class Bench:
                 out[name] = np.zeros(len(own)) if unchanged else self._energy(label, kind, view, seen)
         numbers = self.wild_weights @ self.wild.numbers if unchanged else view.numbers.mean()
         out[SIZE] = np.abs(np.log(numbers / (own @ truth.numbers)))
+        if truth.lengths.shape[1]:
+            lengths = self.wild_weights @ self.wild.lengths if unchanged else view.lengths.mean(axis=0)
+            out[LENGTHS] = np.abs(lengths - own @ truth.lengths).mean(axis=1)
         out |= self._expression(label, view, own, unchanged=unchanged)
         if prediction.control is not None:
             out |= self._paired(label, view, self.viewer.view(prediction.control, seed, one=True), own)
         return {name: np.broadcast_to(np.asarray(rows, float), (len(own),)) for name, rows in out.items()}
+
+    def pooled(self, label: str, shares: Float[np.ndarray, "seeds fates"], seen: tuple[str, ...] = ()) -> Rows:
+        """Return the effect recovery of the mean of several predictions."""
+        apart = bray_curtis(shares.mean(axis=0)[None], self.own(label, seen) @ self.truth[label].shares)
+        return np.asarray(1 - apart / self._sized(label, "shares", seen))
 
     def _sized(self, label: str, kind: str, seen: tuple[str, ...] = ()) -> Rows:
         size = self.size(label, kind, seen)
@@ -143,8 +153,9 @@ class Bench:
 
     def _expression(self, label: str, view: View, own: Draws, *, unchanged: bool) -> dict[str, Rows]:
         wild, truth, genes = self._levels(label, own)
-        levels = wild if unchanged else view.levels.mean(axis=0)[None, genes]
-        predicted = effects.log_fold_change(np.broadcast_to(levels, wild.shape), wild, views.FLOOR)
+        levels = wild[:1] if unchanged else view.levels.mean(axis=0)[None, genes]
+        predicted = effects.log_fold_change(levels, wild[:1], views.FLOOR)  # what it says does not change with draws
+        predicted = np.broadcast_to(predicted, wild.shape)
         true = effects.log_fold_change(truth, wild, views.FLOOR)
         out = {LFC: effects.pearson(predicted, true)}
         k = self.trial.labels.index(label)

@@ -34,6 +34,8 @@ class View:
         Mean level of each gene, in units of its own scale.
     numbers
         Cells.
+    lengths
+        Log of the extent (standard deviation, µm) along the three body axes; no columns without space.
     states, places
         Clouds of z, and of (x / scale, fate): rows, their weights (summing to 1) and the embryo of each.
     """
@@ -42,6 +44,7 @@ class View:
     maps: Float[np.ndarray, "embryos bins"]
     levels: Float[np.ndarray, "embryos genes"]
     numbers: Float[np.ndarray, " embryos"]
+    lengths: Float[np.ndarray, "embryos axes"]
     states: "Cloud"
     places: "Cloud | None"
 
@@ -107,11 +110,14 @@ class Viewer:
         )
         inside = np.zeros(len(rows), dtype=np.int64) if one else member[rows]
         states = _cloud(population.z[rows], weight[rows], inside)
+        lengths = np.zeros((n, 0))
         places = None
         if has_space:
+            squares = _centred(population) ** 2 * weight[:, None]
+            lengths = np.stack([0.5 * np.log(squares[member == k].sum(axis=0) + 1e-9) for k in range(n)])
             near = np.hstack([_centred(population) / self.scale_um, np.eye(len(fates))[code]])
             places = _cloud(near[rows], weight[rows], inside)
-        return View(shares, maps, levels, totals, states, places)
+        return View(shares, maps, levels, totals, lengths, states, places)
 
     def _require(self, population: EndPopulation) -> None:
         unknown = sorted(set(map(str, population.fate)) - set(self.trial.fates))

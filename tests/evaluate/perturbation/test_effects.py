@@ -56,7 +56,8 @@ def test_a_sign_without_its_opposite_has_no_area() -> None:
 def test_changes_are_those_that_welch_and_benjamini_hochberg_show(rng: np.random.Generator) -> None:
     wild = np.column_stack([0.5 + 0.01 * rng.normal(size=6), 0.5 + 0.01 * rng.normal(size=6)])
     moved = np.column_stack([0.7 + 0.01 * rng.normal(size=4), 0.3 + 0.01 * rng.normal(size=4)])
-    assert effects.changed([moved, wild[:4]], wild).tolist() == [[1, -1], [0, 0]]
+    angles = [effects.angles(shares) for shares in (moved, wild[:4], wild)]
+    assert effects.changed(angles[:2], angles[2]).tolist() == [[1, -1], [0, 0]]
 
 
 def test_the_interval_covers_as_often_as_it_says(rng: np.random.Generator) -> None:

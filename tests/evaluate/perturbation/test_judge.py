@@ -7,8 +7,19 @@ import pytest
 
 from embryo.core import table
 from embryo.core.edit import Edit
-from embryo.evaluate.perturbation import Prediction, Predictor, Trial, floors, halves, judge, pooled, same_law, scoring
-from embryo.evaluate.perturbation.judge import ABSTAINS, ALL, ANSWERED, AUROC
+from embryo.evaluate.perturbation import (
+    EndPopulation,
+    Prediction,
+    Predictor,
+    Trial,
+    floors,
+    halves,
+    judge,
+    pooled,
+    same_law,
+    scoring,
+)
+from embryo.evaluate.perturbation.judge import ABSTAINS, ALL, ANSWERED, AUROC, FORM
 from embryo.evaluate.result import Result
 
 
@@ -119,3 +130,31 @@ def test_one_edit_has_intervals_over_its_embryos(trial: Trial) -> None:
     row = found.table[(found.table["model"] == "pool") & (found.table["metric"] == scoring.RECOVERY)].iloc[0]
     assert row["low"] < row["value"] < row["high"]
     assert "one edit, 3 embryos" in " ".join(found.sentences)
+
+
+def test_seeds_are_also_scored_as_one_ensemble(trial: Trial) -> None:
+    """Half of the seeds too far one way and half too far the other are right together, and wrong alone."""
+    label = trial.labels[0]
+    names = trial.truth[label].embryos
+    one = replace(trial, truth={label: trial.truth[label]}, edits={label: trial.edits[label]})
+    each = Predictor("each", "ours", lambda edit, seed: trial.truth[edit.label].only([names[seed]]), random=True)
+    found = _judged(one, each)
+    assert _value(found, "each", scoring.ENSEMBLE) == pytest.approx(1.0)
+    assert _value(found, "each", scoring.RECOVERY) < 1
+
+
+def test_longer_axes_are_told_from_shorter_ones(trial: Trial) -> None:
+    rng = np.random.default_rng(0)
+
+    def stretched(factor: float) -> EndPopulation:
+        scale = np.array([factor, 1.0, 1 / factor]) * rng.normal(1, 0.01, size=(len(trial.wild.embryos), 3))
+        member = np.unique(trial.wild.embryo.astype(str), return_inverse=True)[1]
+        return replace(trial.wild, x=trial.wild.x * scale[member])
+
+    truth = dict(zip(trial.labels, (stretched(1.5), stretched(0.7), stretched(1.4)), strict=True))
+    seen = replace(trial, truth=truth)
+    right = Predictor("right", "ours", lambda edit, _: truth[edit.label])
+    found = _judged(seen, right)
+    assert _value(found, "right", FORM) == pytest.approx(1.0)
+    assert _value(found, "right", scoring.LENGTHS) == pytest.approx(0.0)
+    assert _value(found, "no change", scoring.LENGTHS) > 0.1

@@ -59,3 +59,9 @@ def test_foreign_fates_and_panels_are_told(trial: Trial) -> None:
     with pytest.raises(SchemaError, match="fate 'tail'") as error:
         views.Viewer(trial).view(odd)
     assert "2 genes" in str(error.value)
+
+
+def test_lengths_are_the_spread_along_the_body_axes(trial: Trial) -> None:
+    view = views.Viewer(trial).view(trial.wild)
+    one = trial.wild.only(trial.wild.embryos[:1])
+    np.testing.assert_allclose(np.exp(view.lengths[0]), one.x.std(axis=0), rtol=1e-6)
