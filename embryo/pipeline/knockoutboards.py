@@ -2,7 +2,7 @@
 
 ::
 
-    out/truth/BOARD/train.h5ad truth.h5ad law.h5ad made.json    what was simulated, made once per board and code
+    out/truth/DIGEST/train.h5ad truth.h5ad law.h5ad made.json    what was simulated, shared by boards of the same dials
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +31,7 @@ from embryo.pipeline.folder import cells_digest, fingerprint
 from embryo.pipeline.knockoutdials import ChimeraBoard, KnockoutBoard, SyntheticBoard
 from embryo.pipeline.rollouts import Tick
 
+_NOT_SIMULATED = {"name", "models", "notes", "embed", "prior", "hard_prior", "inputs"}
 _SCALE = 99.0  # percentile of a gene's level over training cells that is its unit
 
 
@@ -135,9 +136,9 @@ def load(board: KnockoutBoard, out: Path, commit: str, *, seed: int, seeds: int,
     if isinstance(board, ChimeraBoard):
         return _chimera(board, seed)
     _require(board)
-    dials = board.model_dump(mode="json", exclude={"models", "notes", "embed", "prior", "hard_prior", "inputs"})
+    dials = board.model_dump(mode="json", exclude=_NOT_SIMULATED)
     mark = fingerprint(commit, dials, seed, seeds)
-    folder = out / "truth" / board.name.replace(" ", "-")
+    folder = out / "truth" / mark
     made = folder / "made.json"
     if not made.is_file() or store.read_json(made) != {"fingerprint": mark}:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,16 @@
-"""Predictors of ours that boards of knock-outs may name; a new one is registered by name with what builds it."""
+"""Predictors of ours that boards of knock-outs may name; a new one is registered by name with what builds it.
+
+def circuit(known: Known) -> Predictor | None:
+    laws = {}                                       # by seed: fitted when first asked for
+
+    def predict(edit, seed):
+        law = laws.setdefault(seed, fit_on(known.train, known.unit, ...))
+        return Prediction(roll(known, law, (edit,), seed), control=roll(known, law, (), seed), doubt=..., abstains=...)
+
+    return Predictor("gene circuit", "ours", predict, random=True, tier="B")
+
+register("circuit", circuit)                        # then `models: [circuit]` in a config
+"""
 
 from collections.abc import Callable, Sequence
 

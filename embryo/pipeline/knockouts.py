@@ -4,7 +4,7 @@
 
     out/
         config.yaml             the resolved config
-        truth/BOARD/            simulated embryos, made once
+        truth/DIGEST/           simulated embryos, made once
         boards/BOARD.csv .json  what was found on a board, and the sentences
         table.csv report.md report.html provenance.json
 """

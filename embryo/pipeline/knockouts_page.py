@@ -78,6 +78,7 @@ def markdown(name: str, found: Sequence[Found], made: Mapping[str, Any]) -> str:
             lines += ["", f"**{title}**", "", grids.markdown(grid)]
         if len(edits(one).columns) > 2:
             lines += ["", f"**{scoring.RECOVERY}, edit by edit**", "", grids.markdown(edits(one))]
+        lines += ["", "**fates, edit by edit**", "", grids.markdown(fates(one))]
     return "\n".join(lines) + "\n"
 
 
@@ -89,6 +90,7 @@ def html(name: str, found: Sequence[Found], made: Mapping[str, Any], path: Path)
         for one in found
         if len(edits(one).columns) > 2
     ]
+    tables += [render.Table(f"{one.name}: fates, edit by edit", fates(one), "") for one in found]
     content = render.Report(
         title=f"Predicted knock-outs: {name}",
         verdict=[f"{one.name}: {s}" for one in found for s in one.sentences],
@@ -131,6 +133,12 @@ def edits(found: Found) -> pd.DataFrame:
     if kept.empty:
         return pd.DataFrame(columns=["model", "role"])
     return grids.wide(kept, ["model", "role"], lambda row: str(row["split"]), lambda row: f"{row['value']:.2f}")
+
+
+def fates(found: Found) -> pd.DataFrame:
+    """Return edits and who says it x fates: what a prediction of ours gains and loses, beside what was measured."""
+    kept = found.table[found.table["metric"].str.startswith("fraction[")]
+    return grids.wide(kept, ["split", "model"], _head, lambda row: f"{row['value']:.3f}")
 
 
 def _head(row: pd.Series) -> str:

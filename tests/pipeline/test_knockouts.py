@@ -59,7 +59,7 @@ def test_a_table_and_a_page_are_left_and_what_was_found_is_kept(
     page = knockouts.run(config, tmp_path / "out", said=lambda board, what: said.append(f"{board}: {what}"))
     rows = store.read_table(tmp_path / "out/table.csv")
     assert list(rows.columns[: len(table.COLUMNS)]) == list(table.COLUMNS)
-    assert {"ours", "floor", "ceiling", "difference"} == set(rows["role"])
+    assert {"ours", "floor", "ceiling", "difference", "control", "edited"} == set(rows["role"])
     assert {"no change", "developmental delay", "true law, other embryos", "as before"} <= set(rows["model"])
     text = page.read_text(encoding="utf-8")
     assert "Dials: stages 4 decay times apart; inputs known" in text
@@ -71,6 +71,14 @@ def test_a_table_and_a_page_are_left_and_what_was_found_is_kept(
     monkeypatch.setattr(knockouttruth, "simulated", None)
     knockouts.run(config, tmp_path / "out")
     pd.testing.assert_frame_equal(rows, store.read_table(tmp_path / "out/table.csv"))
+
+
+def test_boards_of_the_same_embryos_share_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _loaded(tmp_path)
+    monkeypatch.setattr(knockouttruth, "simulated", None)
+    second = _loaded(tmp_path, name="other", inputs="unknown", prior="wrong", hard_prior=True)
+    assert second.digest == first.digest
+    assert second.known.hard_prior
 
 
 def test_who_predicts_sees_no_truth(tmp_path: Path) -> None:
@@ -156,7 +164,7 @@ def test_the_chimera_is_judged_with_an_honest_gap(
     config = knockouts.load(Path(__file__).parents[2] / "configs/evaluate/perturbation-tal1.yaml")
     knockouts.run(config, tmp_path / "out")
     rows = store.read_table(tmp_path / "out/table.csv")
-    assert set(rows["role"]) == {"floor", "ceiling"}
+    assert set(rows["role"]) == {"floor", "ceiling", "control", "edited"}
     recovery = rows[rows["metric"] == "effect recovery in fates"].set_index("model")["value"]
     assert recovery["no change"] == 0
     assert recovery["half of the truth against the other"] > 0.5

@@ -68,10 +68,10 @@ def same_law(truth: Mapping[str, EndPopulation]) -> Predictor:
 
 
 def _mean_cell(trial: Trial) -> EndPopulation:
-    """Return training cells in their true shares, all in the mean state and at the mean place."""
+    """Return training cells with their own fates and places, all in the mean state."""
     every = pooled([trial.wild, *trial.training.values()])
     w = every.balanced
-    parts = {name: np.tile(w @ getattr(every, name), (len(w), 1)) for name in ("z", "g", "x")}
+    parts = {name: np.tile(w @ getattr(every, name), (len(w), 1)) for name in ("z", "g")}
     parts["g"] = np.tile(np.log1p(w @ np.expm1(every.g)), (len(w), 1))
     return replace(every, **parts)
 

@@ -45,6 +45,7 @@ class _Found:
 
     predictor: Predictor
     sampled: dict[str, Sampled]
+    shares: Float[np.ndarray, "edits fates"]
     change: dict[str, Float[np.ndarray, "edits _"]]  # predicted log ratios of shares, of body lengths
     doubt: Float[np.ndarray, " edits"]
     abstains: Float[np.ndarray, " edits"]  # share of seeds
@@ -131,7 +132,8 @@ class _Runs:
         wild = np.log(bench.wild.shares.mean(axis=0) + _SMALL)
         change = {AUROC: (np.log(self.shares + _SMALL) - wild).mean(axis=1)}
         change[FORM] = (self.lengths - self.against).mean(axis=1)
-        return _Found(predictor, sampled, change, np.where(np.isfinite(own), own, spread), self.abstains.mean(axis=1))
+        doubt = np.where(np.isfinite(own), own, spread)
+        return _Found(predictor, sampled, self.shares.mean(axis=1), change, doubt, self.abstains.mean(axis=1))
 
     def _together(self) -> dict[str, Sampled]:
         """Return scores of all seeds as one ensemble: their mean, and the interval that they span."""
@@ -194,8 +196,22 @@ class _Report:
         if len(trial.labels) > 1:
             for k, label in enumerate(trial.labels):
                 rows += self._split(label, np.array([k]), whole=False)
+        rows += self._fractions()
         self._counts()
-        return Result(table.table(rows), tuple(self.sentences))
+        frame = table.table(rows).fillna({"better": "", "verdict": "", "tier": "", "n_edits": 1})
+        return Result(frame.astype({"n_edits": int}), tuple(self.sentences))
+
+    def _fractions(self) -> Iterator[dict[str, Any]]:
+        """Return what becomes of each fate: with the edit, without it, and as predicted by ours."""
+        trial = self.bench.trial
+        for k, (label, view) in enumerate(self.bench.truth.items()):
+            for f, fate in enumerate(trial.fates):
+                known = {"board": trial.board, "split": label, "metric": f"fraction[{fate}]", "unit": "1"}
+                wild, truth = self.bench.wild.shares[:, f], view.shares[:, f]
+                yield table.row(**known, model="measured wild type", role="control", values=wild)
+                yield table.row(**known, model="measured with the edit", role="edited", values=truth)
+                for one in (g for g in self.found if g.predictor.role == "ours"):
+                    yield table.row(**known, model=one.predictor.name, role="ours", values=float(one.shares[k, f]))
 
     def _split(self, split: str, edits: np.ndarray, *, whole: bool) -> Iterator[dict[str, Any]]:
         metrics = dict.fromkeys(m for f in self.found for m in f.sampled)

@@ -88,7 +88,10 @@ def test_ours_that_says_no_change_is_not_better(trial: Trial) -> None:
 def test_the_table_is_tidy_and_has_every_role_and_edit(trial: Trial, right: Predictor) -> None:
     found = _judged(trial, right, same_law(trial.truth)).table
     assert list(found.columns[: len(table.COLUMNS)]) == list(table.COLUMNS)
-    assert set(found["role"]) == {"ours", "floor", "ceiling", "difference"}
+    assert set(found["role"]) == {"ours", "floor", "ceiling", "difference", "control", "edited"}
+    for role in ("control", "edited", "ours"):
+        part = found[(found["role"] == role) & found["metric"].str.startswith("fraction[")]
+        np.testing.assert_allclose(part.groupby("split")["value"].sum(), 1.0)
     assert set(found["split"]) == {ALL, *trial.labels}
     assert not found.duplicated(["split", "model", "metric"]).any()
     assert (found["low"].isna() | (found["low"] <= found["value"] + 1e-9)).mean() > 0.95
