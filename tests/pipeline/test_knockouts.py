@@ -20,8 +20,8 @@ from embryo.pipeline.knockoutboards import Known
 from embryo.pipeline.knockoutdials import SyntheticBoard
 
 SMALL = {
-    "name": "small", "n_cells": 60, "n_embryos": 2, "n_truth": 2, "spacing_h": 4, "end_h": 8, "max_cells": 60,
-    "edits": ["tail", "ventral"], "n_genes": 30, "models": ["as before"],
+    "name": "small", "n_cells": 60, "n_embryos": 2, "n_truth": 2, "spacing_h": 3, "end_h": 6, "static": True,
+    "max_cells": 60, "edits": ["tail", "ventral"], "n_genes": 30, "models": ["as before"],
 }  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def _write(folder: Path, *boards: dict[str, object], **more: object) -> Path:
 
 
 def _loaded(tmp_path: Path, **dials: object) -> knockoutboards.Loaded:
-    board = SyntheticBoard(**{**SMALL, **dials})
+    board = SyntheticBoard(**{**SMALL, "end_h": 2, "spacing_h": 1, **dials})  # before fates are: nothing is judged
     return knockoutboards.load(board, tmp_path, "commit", seed=0, seeds=3, tick=lambda *_: None)
 
 
@@ -62,7 +62,7 @@ def test_a_table_and_a_page_are_left_and_what_was_found_is_kept(
     assert {"ours", "floor", "ceiling", "difference", "control", "edited"} == set(rows["role"])
     assert {"no change", "developmental delay", "true law, other embryos", "as before"} <= set(rows["model"])
     text = page.read_text(encoding="utf-8")
-    assert "Dials: stages 4 decay times apart; inputs known" in text
+    assert "Dials: stages 3 decay times apart; inputs known" in text
     assert "edit by edit" in text
     assert pages.join([tmp_path / "out"]).startswith("# Predicted knock-outs")
     assert (tmp_path / "out/report.html").is_file()
@@ -88,7 +88,7 @@ def test_who_predicts_sees_no_truth(tmp_path: Path) -> None:
     assert set(train.obs[schema.PERTURBATION].astype(str)) == {"", "knockout head"}
     assert set(loaded.trial.training) == {"knockout head"}
     assert not set(train.obs[schema.EMBRYO].astype(str)) & set(loaded.trial.wild.embryos)
-    assert set(loaded.trial.earlier) == {4.0}
+    assert set(loaded.trial.earlier) == {1.0}
     assert loaded.law.keys() == loaded.trial.truth.keys()
 
 
@@ -105,7 +105,7 @@ def test_inputs_are_the_maternal_gradients(tmp_path: Path) -> None:
     expected = known.inputs_at(np.asarray(cells.obsm[schema.ALIGNED]), 0.0)
     np.testing.assert_allclose(cells.obsm[knockouttruth.INPUTS], expected)
     assert float(state.mass.sum()) == pytest.approx(60)
-    unknown = _loaded(tmp_path / "other", inputs="unknown").known
+    unknown = _loaded(tmp_path, dose_sd=0.0, inputs="unknown").known
     assert unknown.inputs_at is None
     assert knockouttruth.INPUTS not in unknown.train.obsm
 
@@ -154,7 +154,7 @@ def test_bad_configs_are_told_whole(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="tail is judged and also hidden"):
         _loaded(tmp_path, hidden=["tail"])
     with pytest.raises(ConfigError, match="whole number of steps"):
-        _loaded(tmp_path, spacing_h=3)
+        _loaded(tmp_path, spacing_h=0.7)
 
 
 def test_the_chimera_is_judged_with_an_honest_gap(
@@ -177,8 +177,22 @@ def test_the_configs_that_come_along_are_right(name: str) -> None:
     assert found.name == f"perturbation-{name}"
 
 
-def test_the_command_says_where_the_page_lies(tmp_path: Path) -> None:
-    argv = ["evaluate", "perturbation", str(_write(tmp_path, SMALL)), "--out", str(tmp_path / "out"), "--quiet"]
+def test_the_command_runs_the_job_and_says_where_the_page_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    def run(config: knockouts.Knockouts, out: Path, **_: object) -> Path:
+        ran.append((config.name, config.seeds, out))
+        return out / "report.md"
+
+    monkeypatch.setattr(knockouts, "run", run)
+    argv = [
+        "evaluate",
+        "perturbation",
+        str(_write(tmp_path, SMALL)),
+        "seeds=4",
+        "--out",
+        str(tmp_path / "out"),
+        "--quiet",
+    ]
     done = CliRunner().invoke(app, argv)
-    assert done.exit_code == 0, done.output
-    assert (tmp_path / "out/report.md").is_file()
+    assert ran == [("try", 4, tmp_path / "out")], done.output

@@ -161,3 +161,11 @@ def test_longer_axes_are_told_from_shorter_ones(trial: Trial) -> None:
     assert _value(found, "right", FORM) == pytest.approx(1.0)
     assert _value(found, "right", scoring.LENGTHS) == pytest.approx(0.0)
     assert _value(found, "no change", scoring.LENGTHS) > 0.1
+
+
+def test_an_edit_without_any_effect_has_no_recovery_and_breaks_nothing(trial: Trial) -> None:
+    still = replace(trial, truth={**trial.truth, "knockout g0": trial.wild})
+    found = _judged(still, Predictor("timid", "ours", lambda *_: trial.wild))
+    rows = found.table[(found.table["model"] == "timid") & (found.table["metric"] == scoring.RECOVERY)]
+    assert rows.loc[rows["split"] == "knockout g0", "value"].isna().all()
+    assert (rows.loc[rows["split"] == ALL, "n_edits"] == 2).all()
