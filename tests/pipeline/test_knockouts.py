@@ -189,6 +189,7 @@ def test_the_command_runs_the_job_and_says_where_the_page_lies(tmp_path: Path, m
         "evaluate",
         "perturbation",
         str(_write(tmp_path, SMALL)),
+        "--set",
         "seeds=4",
         "--out",
         str(tmp_path / "out"),
