@@ -255,6 +255,11 @@ class Mechanics(nn.Module):
         way: Tensor = (slope / steep).transpose(1, 2)
         return way
 
+    def from_axis(self, state: State) -> Float[Tensor, " cells"]:
+        """Return the distance of every cell from the body's long axis, µm."""
+        rho: Tensor = self._axes(state)[1].norm(dim=-1)
+        return rho
+
     def _outside(self) -> Float[Tensor, " 5"]:
         return torch.cat([self.background, self.wall.reshape(1)])
 

@@ -1,0 +1,394 @@
+"""Velocities -> Mechanics: strengths of forces by least squares, few of them and none of the wrong sign.
+
+The law is linear in its strengths beta: each scene (one body at one time, and how its cells move) adds rows
+``dx = X beta`` with one column per force, and only ``X'X``, ``X'dx`` and ``dx'dx`` are kept of it. The fit is
+
+    min  |dx - X beta|^2 / 2 + penalty sum_gene-columns |X_j| beta_j      beta >= 0 (all but background and chemotaxis)
+
+(non-negative lasso; Slawski and Hein 2013, Electron. J. Stat. 7:3004), solved exactly as bounded least squares on the
+ Cholesky factor of X'X, then refitted on the columns that stayed (relaxed lasso; Meinshausen 2007). Penalty, and
+the lengths of the tissue in which the law is not linear, are those that foretell the scenes of embryos left out.
+
+Displacements between two stages are no velocities: pair forces settle within minutes. Two things mend it. Columns are
+means over the two ends of an interval, and, with `Search.width`, both sides are averaged over patches of tissue: within
+a patch pair forces cancel (Newton's third law) but for what crosses its rim, and so do errors of who became whom.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from anndata import AnnData
+from jaxtyping import Float
+from scipy import sparse
+from torch import Tensor
+
+from embryo.blocks.neighbours import nearest
+from embryo.core import schema
+from embryo.core.coupling import Coupling
+from embryo.core.errors import Problem, SchemaError
+from embryo.core.state import State
+from embryo.fields.mechanics import Ligands, Mechanics, Touch, gathered, products
+from embryo.fit.bounded import Moments, bounded, signed, sum_of
+from embryo.fit.coupled import states
+
+_PLAIN = 2  # columns before the genes: repulsion, cohesion
+_OUTSIDE = 5  # columns after the genes: background and wall
+_PATCHES = 64
+_SCALE = 0.99  # quantile of a gene's counts that is its level 1
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One body at one time, and how its cells move.
+
+    Parameters
+    ----------
+    t_h
+        Time.
+    state
+        The body.
+    dx
+        Velocity of each cell, µm/h.
+    weight
+        0 for cells whose velocity is not known, else 1.
+    embryo
+        Scenes of one embryo are left out together.
+    end, plan
+        The body at the end of the interval over which `dx` was measured, and who became whom, (cells, end cells), rows
+        summing to 1 where there are descendants; None for velocities of the moment.
+    """
+
+    t_h: float
+    state: State
+    dx: Float[Tensor, "cells space"]
+    weight: Float[Tensor, " cells"]
+    embryo: str
+    end: State | None = None
+    plan: sparse.csr_array | None = None
+    dt_h: float = 0.0
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the fit tries; held-out scenes decide.
+
+    Parameters
+    ----------
+    spacings
+        Distances between cells at rest, in units of the median distance to the nearest cell.
+    reaches
+        In spacings.
+    walls
+        Radii of the wall, as quantiles of the cells' distances from the long axis; 1 and more for none.
+    penalties
+        Of the lasso, as shares of the smallest one that leaves no gene.
+    background
+        Whether the tissue may flow as a whole.
+    sticky
+        Rows and columns (of the panel) of the adhesion matrix that may be above 0; by default every gene with itself.
+    motile
+        Genes that may move cells (intercalation, chemotaxis); all by default.
+    width
+        Of the patches over which velocities are averaged, in spacings; 0 for none.
+    """
+
+    spacings: tuple[float, ...] = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)
+    reaches: tuple[float, ...] = (1.3, 1.4, 1.5, 1.6, 1.8)
+    walls: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98, 2.0)
+    penalties: tuple[float, ...] = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
+    background: bool = True
+    sticky: tuple[tuple[int, int], ...] | None = None
+    motile: tuple[int, ...] | None = None
+    width: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A law, and what it was worth on embryos left out.
+
+    Parameters
+    ----------
+    law
+        Mechanics without growth.
+    unexplained
+        Share of the power of velocities that it leaves unexplained in scenes left out.
+    without
+        The same without pair forces and chemotaxis: background and wall alone.
+    penalty
+        That was chosen.
+    """
+
+    law: Mechanics
+    unexplained: float
+    without: float
+    penalty: float
+
+
+def scenes(adata: AnnData, couplings: Sequence[Coupling]) -> list[Scene]:
+    """Return the scenes of couplings: every embryo at the start of every interval, moving to its mean descendants.
+
+    Raises
+    ------
+    SchemaError
+        If there is no pair.
+    """
+    cells, who, made = states(adata), _embryo(adata), []
+    for c in couplings:
+        for one in np.unique(who[c.sources]):
+            rows = np.flatnonzero(who[c.sources] == one)
+            plan = sparse.csr_array(c.plan[rows])
+            mass = np.asarray(plan.sum(axis=1)).ravel()
+            reached = np.flatnonzero(np.asarray(plan.sum(axis=0)).ravel() > 0)
+            if not len(reached):
+                continue
+            ends = np.flatnonzero(np.isin(who[c.targets], np.unique(who[c.targets[reached]])))
+            plan = sparse.csr_array(sparse.diags_array(1 / np.where(mass > 0, mass, 1.0)) @ plan)[:, ends]
+            a, b = cells[torch.as_tensor(c.sources[rows])], cells[torch.as_tensor(c.targets[ends])]
+            dt = float(c.t1_h - c.t0_h)
+            moved = (torch.as_tensor(plan @ b.x.double().numpy()) - a.x.double()) / dt
+            weight = torch.as_tensor((mass > 0).astype(float))
+            made.append(Scene(float(c.t0_h), a, moved * weight[:, None], weight, str(one), b, plan, dt))
+    if not made:
+        raise SchemaError(Problem("couplings without a single pair", "coupled cells", "couple again"), subject="fit")
+    return made
+
+
+def measured(adata: AnnData, dx: Float[np.ndarray, "cells space"]) -> list[Scene]:
+    """Return the scenes of measured velocities (µm/h, in the frame of the aligned positions), NaN where unknown."""
+    cells, who, t = states(adata), _embryo(adata), adata.obs[schema.TIME].to_numpy(float)
+    made = []
+    for one, at in sorted(set(zip(who.tolist(), t.tolist(), strict=True))):
+        rows = np.flatnonzero((who == one) & (t == at))
+        known = torch.as_tensor(np.isfinite(dx[rows]).all(1))
+        moved = torch.as_tensor(dx[rows], dtype=torch.float64).nan_to_num() * known[:, None]
+        made.append(Scene(at, cells[torch.as_tensor(rows)], moved, known.double(), one))
+    return made
+
+
+def forces(found: Sequence[Scene], search: Search | None = None, ligands: Ligands | None = None) -> Fitted:
+    """Fit forces to scenes.
+
+    Parameters
+    ----------
+    found
+        Scenes, of two or more embryos where the held-out error is to mean anything; those of a single embryo are left
+        out one by one.
+    search
+        What is tried.
+    ligands
+        What may attract; see `embryo.fields.mechanics.Ligands`.
+
+    Raises
+    ------
+    SchemaError
+        If there are fewer than two scenes.
+    """
+    search = search or Search()
+    if len(found) < 2:
+        problem = Problem(f"{len(found)} bodies with velocities", "2 or more", "couple more stages or embryos")
+        raise SchemaError(problem, subject="fit")
+    found = [replace(s, state=_double(s.state), end=None if s.end is None else _double(s.end)) for s in found]
+    law, start = _start(found, ligands)
+    best: tuple[float, Touch] = (np.inf, start)
+    light = search.penalties[-1]
+    for vary in _tries(start, search, law, found):
+        for touch in vary(best[1]):
+            error = float(np.mean(_Trial(law.touch(touch), search, ligands).of(found).errors(light)))
+            best = min(best, (error, touch), key=lambda pair: pair[0])
+    return _settled(_Trial(law.touch(best[1]), search, ligands).of(found), search)
+
+
+def _settled(tried: "_Folds", search: Search) -> Fitted:
+    """Choose the largest penalty within one standard error of the best, and fit all scenes with it."""
+    errors = np.array([tried.errors(p) for p in search.penalties])
+    mean = errors.mean(1)
+    best = int(mean.argmin())
+    spread = (errors - errors[best]).std(1) / np.sqrt(errors.shape[1])
+    chosen = int(np.flatnonzero(mean <= mean[best] + spread)[0])
+    beta = tried.solve(sum_of(tried.moments.values()), search.penalties[chosen])
+    trial = tried.trial
+    without = float(np.mean([tried.moments[k].error(trial.outside_only(tried.rest(k))) for k in tried.moments]))
+    return Fitted(trial.write(beta), float(mean[chosen]), without, search.penalties[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """Columns of the linear problem for one set of lengths."""
+
+    law: Mechanics
+    search: Search
+    ligands: Ligands | None
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        own = [(k, k) for k in range(self.law.unit.shape[0])]
+        return own if self.search.sticky is None else list(self.search.sticky)
+
+    @property
+    def motile(self) -> list[int]:
+        return list(range(self.law.unit.shape[0])) if self.search.motile is None else list(self.search.motile)
+
+    @property
+    def kinds(self) -> dict[str, slice]:
+        """Columns of each kind of force."""
+        sizes = {"plain": _PLAIN, "adhesion": len(self.pairs), "motility": len(self.motile)}
+        sizes |= {"chemotaxis": len(self.motile) * self.law.chemotaxis.shape[1], "outside": _OUTSIDE}
+        ends = np.cumsum([0, *sizes.values()])
+        return {kind: slice(int(a), int(b)) for kind, (a, b) in zip(sizes, itertools.pairwise(ends), strict=True)}
+
+    def columns(self, t_h: float, state: State) -> Float[Tensor, "cells space columns"]:
+        """Velocity of every cell for each strength at 1."""
+        t, law = torch.tensor(t_h, dtype=torch.float64), self.law
+        y, near = law.levels(state.g), law.contacts(state)
+        push, hump, bell = law.humps(near).split(1, dim=1)
+        motile = y[:, self.motile]
+        both = (motile[near.rows[0]] + motile[near.rows[1]]) / 2
+        pull = torch.cat([push, hump, hump * products(y, near, self.pairs), bell * both], dim=1)
+        parts = [gathered(near, pull, state.x)]
+        if law.chemotaxis.shape[1]:
+            up = law.climbing(state, self.ligands)
+            parts.append((motile[:, None, :, None] * up[:, :, None, :]).flatten(2))
+        return torch.cat([*parts, law.surroundings(t, state)], dim=-1)
+
+    def moments(self, scene: Scene) -> Moments:
+        """Return what is kept of one scene."""
+        x = self.columns(scene.t_h, scene.state)
+        if scene.end is not None and scene.plan is not None:
+            after = self.columns(scene.t_h + scene.dt_h, scene.end)
+            x = (x + torch.as_tensor(scene.plan @ after.flatten(1).numpy()).reshape(x.shape)) / 2
+        v = scene.dx.double()
+        mean = self._patches(scene) if self.search.width else torch.diag(scene.weight.double())
+        rows = torch.einsum("mi,isc->msc", mean, x).flatten(0, 1).numpy()
+        wanted = (mean @ v).flatten().numpy()
+        return Moments(rows.T @ rows, rows.T @ wanted, float(wanted @ wanted))
+
+    def _patches(self, scene: Scene) -> Float[Tensor, "patches cells"]:
+        """Weights of cells in patches of tissue; a patch counts like the number of cells in it."""
+        x = scene.state.x
+        centres = _spread(x, _PATCHES)
+        far = torch.cdist(x[centres], x) / (self.search.width * float(self.law.lengths[0]))
+        bell = torch.exp(-far.square() / 2) * scene.weight.double()
+        return bell / bell.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
+
+    def of(self, found: Sequence[Scene]) -> "_Folds":
+        """Add up the scenes of each embryo; each scene by itself where there is one embryo."""
+        several = len({s.embryo for s in found}) > 1
+        moments: dict[str, Moments] = {}
+        for k, scene in enumerate(found):
+            key, own = scene.embryo if several else str(k), self.moments(scene)
+            moments[key] = moments[key] + own if key in moments else own
+        return _Folds(self, moments)
+
+    def bounds(self) -> tuple[Float[np.ndarray, " columns"], Float[np.ndarray, " columns"]]:
+        """Return the smallest and the largest strengths; columns out of use have both at 0."""
+        kinds, n = self.kinds, self.kinds["outside"].stop
+        low, high = np.zeros(n), np.full(n, np.inf)
+        low[kinds["chemotaxis"]] = -np.inf
+        background = slice(kinds["outside"].start, n - 1)
+        low[background] = -np.inf if self.search.background else 0.0
+        high[background] = np.inf if self.search.background else 0.0
+        return low, high
+
+    def outside_only(self, moments: Moments) -> Float[np.ndarray, " columns"]:
+        """Strengths without genes or neighbours."""
+        low, high = self.bounds()
+        inside = slice(0, self.kinds["outside"].start)
+        low[inside] = high[inside] = 0.0
+        return bounded(moments, np.zeros(len(low)), (low, high))
+
+    def write(self, beta: Float[np.ndarray, " columns"]) -> Mechanics:
+        """Set the strengths of the law."""
+        law, kinds, b = self.law, self.kinds, torch.as_tensor(beta)
+        law.repulsion.copy_(b[0])
+        law.cohesion.copy_(b[1])
+        for (k, m), strength in zip(self.pairs, b[kinds["adhesion"]], strict=True):
+            law.adhesion[k, m] = law.adhesion[m, k] = strength
+        law.motility[self.motile] = b[kinds["motility"]]
+        law.chemotaxis[self.motile] = b[kinds["chemotaxis"]].reshape(len(self.motile), -1)
+        law.background.copy_(b[kinds["outside"]][:-1])
+        law.wall.copy_(b[-1])
+        return law
+
+
+@dataclass(frozen=True, eq=False)
+class _Folds:
+    """Moments of scenes by the embryo that they are left out with."""
+
+    trial: _Trial
+    moments: dict[str, Moments]
+
+    def rest(self, fold: str) -> Moments:
+        return sum_of(m for key, m in self.moments.items() if key != fold)
+
+    def errors(self, penalty: float) -> list[float]:
+        return [own.error(self.solve(self.rest(fold), penalty)) for fold, own in self.moments.items()]
+
+    def solve(self, moments: Moments, penalty: float) -> Float[np.ndarray, " columns"]:
+        """Lasso, then least squares on what it left."""
+        low, high = self.trial.bounds()
+        kinds = self.trial.kinds
+        genes = np.zeros(len(low))
+        genes[kinds["plain"].stop : kinds["outside"].start] = 1.0
+        scale = np.sqrt(np.maximum(moments.square.diagonal(), 1e-300))
+        high = np.where(scale > 1e-9 * scale.max(), high, 0.0)
+        low = np.where(high > 0, low, 0.0)
+        bare = bounded(moments, np.zeros(len(low)), (np.where(genes > 0, 0.0, low), np.where(genes > 0, 0.0, high)))
+        most = float((genes * np.abs(moments.cross - moments.square @ bare) / scale).max())
+        beta = signed(moments, penalty * most * genes * scale, (low, high))
+        stays = (np.abs(beta) * scale > 1e-6 * np.abs(beta * scale).max()) | (genes == 0)
+        return bounded(moments, np.zeros(len(low)), (np.where(stays, low, 0.0), np.where(stays, high, 0.0)))
+
+
+def _tries(
+    now: Touch, search: Search, law: Mechanics, found: Sequence[Scene]
+) -> Iterator[Callable[[Touch], list[Touch]]]:
+    """Yield ways to vary the lengths, one kind after the other, twice."""
+    alone, rho = now.spacing_um, _from_axis(law, found)
+    walls = [float(np.quantile(rho, k)) if k < 1 else float("inf") for k in search.walls]
+    for _ in range(2):
+        yield lambda best: [replace(best, spacing_um=alone * k) for k in search.spacings]
+        yield lambda best: [replace(best, reach=k) for k in search.reaches]
+        yield lambda best: [replace(best, wall_um=k) for k in walls]
+
+
+def _from_axis(law: Mechanics, found: Sequence[Scene]) -> Float[np.ndarray, " cells"]:
+    return np.concatenate([law.from_axis(s.state).numpy() for s in found])
+
+
+def _start(found: Sequence[Scene], ligands: Ligands | None) -> tuple[Mechanics, Touch]:
+    """Return a law without strengths, and the lengths to start from."""
+    g, space = torch.cat([s.state.g for s in found]), found[0].state.x.shape[1]
+    slopes = [] if ligands is None else [ligands(s.state)[1] for s in found]
+    count = 0 if not slopes else (slopes[0].shape[1] if slopes[0].ndim == 3 else 1)
+    law = Mechanics(genes=g.shape[1], space=space, ligands=count).double()
+    scale = torch.as_tensor(np.quantile(g.expm1().numpy(), _SCALE, axis=0))
+    law.unit.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
+    near = float(torch.cat([nearest(s.state.x, 1).distance[:, 0] for s in found]).median())
+    length = float(torch.cat([(s.state.x - s.state.x.mean(0)).square().sum(1) for s in found]).mean().sqrt())
+    steep = float(torch.cat([k.norm(dim=-1).flatten() for k in slopes]).quantile(0.9)) / 20 if slopes else 1e-3
+    times = [s.t_h for s in found] + [s.t_h + s.dt_h for s in found]
+    touch = Touch(near, 1.5, length, float("inf"), (min(times), max(*times, min(times) + 1)), max(steep, 1e-12))
+    return law.touch(touch), touch
+
+
+def _spread(x: Float[Tensor, "cells space"], most: int) -> list[int]:
+    """Choose places far from each other, the first nearest to the middle."""
+    chosen = [int((x - x.mean(0)).norm(dim=1).argmin())]
+    far = (x - x[chosen[0]]).norm(dim=1)
+    while len(chosen) < min(most, len(x)):
+        chosen.append(int(far.argmax()))
+        far = torch.minimum(far, (x - x[chosen[-1]]).norm(dim=1))
+    return chosen
+
+
+def _double(state: State) -> State:
+    return state.map(lambda part: part.double())
+
+
+def _embryo(adata: AnnData) -> np.ndarray:
+    if schema.EMBRYO in adata.obs:
+        return np.asarray(adata.obs[schema.EMBRYO].astype(str))
+    return np.full(adata.n_obs, "", dtype=object)
