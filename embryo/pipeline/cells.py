@@ -234,7 +234,7 @@ def panel(train: AnnData, config: Config) -> list[str]:
         genes = list(train.var_names)
     else:
         genes = encoders.build("hvg", dims=e.panel_size, seed=config.seed).fit(train).genes
-    edited = [edit.gene for edit in config.perturb.records()]
+    edited = [gene for edit in config.perturb.records() for gene in edit.genes]
     return list(dict.fromkeys([*genes, *edited]))
 
 

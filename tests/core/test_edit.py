@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embryo.core.edit import Edit, Operation
+from embryo.core.edit import GENE_OPERATIONS, Edit, Operation, label
 from embryo.core.errors import EditError
 
 INF = math.inf
@@ -17,7 +17,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 
 @st.composite
 def edits(draw: st.DrawFn) -> Edit:
-    operation = draw(st.sampled_from(Operation))
+    operation = draw(st.sampled_from(sorted(GENE_OPERATIONS)))
     dose = draw(st.floats(0, 1) if operation is Operation.KNOCKDOWN else st.floats(0, 1e300))
     ends = sorted(draw(st.lists(finite, min_size=2, max_size=2, unique=True)))
     t_on = draw(st.sampled_from([-INF, ends[0]]))
@@ -121,3 +121,46 @@ def test_a_record_is_not_modified() -> None:
     record = {"gene": "a", "dose": None}
     Edit.from_json(record)
     assert record == {"gene": "a", "dose": None}
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (Edit("a", Operation.CUT, target="b"), "cut a->b"),
+        (Edit("l", Operation.BLOCK_LIGAND), "block-ligand l"),
+        (Edit(operation=Operation.ABLATE, cell_type="gut"), "ablate gut"),
+        (Edit(operation=Operation.GRAFT, file="some/donor.h5ad"), "graft donor.h5ad"),
+    ],
+)
+def test_edits_of_edges_and_cells_have_labels_and_come_back_from_json(edit: Edit, said: str) -> None:
+    assert edit.label == said
+    assert Edit.from_json(json.loads(json.dumps(edit.to_json()))) == edit
+
+
+def test_words_say_dose_cells_and_window() -> None:
+    edit = Edit("a", Operation.KNOCKDOWN, 0.25, 2.0, 4.0, "gut", 0.5, region="ap<0.3", keep_pool=True)
+    assert edit.words == "knockdown a to 0.25 in gut in ap<0.3 in 50% of them from 2 h to 4 h keeping the pool"
+
+
+def test_a_program_is_named_once() -> None:
+    assert label([Edit("a", program="wnt"), Edit("b", program="wnt"), Edit("c")]) == "knockout wnt + knockout c"
+    assert label([]) == "no edit"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"operation": Operation.CUT}, "cut without a target"),
+        ({"target": "b"}, "with cut only"),
+        ({"operation": Operation.ABLATE, "gene": "a"}, "ablate of gene 'a'"),
+        ({"operation": Operation.ABLATE, "gene": "", "t_off_h": 3.0}, "cannot be undone"),
+        ({"operation": Operation.GRAFT, "gene": ""}, "graft without a file"),
+        ({"operation": Operation.GRAFT, "gene": "", "file": "f", "cell_type": "gut"}, "stand where their file says"),
+        ({"operation": Operation.BLOCK_LIGAND, "keep_pool": True}, "keep_pool with block-ligand"),
+        ({"region": "up<3"}, "region 'up<3'"),
+    ],
+)
+def test_parts_without_meaning_are_refused(wrong: dict, said: str) -> None:
+    with pytest.raises(EditError, match=said) as caught:
+        Edit(**{"gene": "a"} | wrong)
+    assert len(caught.value.problems) == 1

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from embryo.core.edit import Edit, Operation
+from embryo.core.edit import GENE_OPERATIONS, Edit, Operation
 from embryo.core.errors import EditError, Problem
 from embryo.datasets.synthetic.circuit import INDEX, PANEL
 
@@ -30,6 +30,10 @@ def check(edits: Sequence[Edit]) -> None:
     """
     problems = []
     for edit in edits:
+        if edit.operation not in GENE_OPERATIONS or edit.region is not None or edit.clone is not None:
+            expected = "an edit of a gene in all cells or a mosaic"
+            problems.append(Problem(f"{edit.label} in part of an embryo", expected, "choose another edit"))
+            continue
         if edit.gene not in PANEL:
             near = get_close_matches(edit.gene, PANEL, n=1)
             cure = f"did you mean {near[0]!r}?" if near else "choose one of these"
