@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import embryo
-from embryo.cli import data, evaluate, work
+from embryo.cli import data, evaluate, perturb, work
 from embryo.cli.console import err, out
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _STAGES = (work.embed, work.couple, work.fit, work.simulate)
-for command in (work.run, work.show, work.tables, work.check, work.convert, *_STAGES):
+for command in (work.run, work.show, work.tables, work.check, work.convert, *_STAGES, perturb.perturb):
     app.command()(command)
 app.add_typer(data.datasets_app, name="data")
 app.add_typer(data.encoders_app, name="encoders")

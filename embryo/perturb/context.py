@@ -53,7 +53,7 @@ class Context:
 
 
 def carriers(edits: Sequence[Edit], start: State, context: Context) -> Bool[Tensor, "edits cells"]:
-    """Return which cells carry each edit; all edits share one lot per cell, as in a chimera."""
+    """Return which living cells carry each edit; all edits share one lot per cell, as in a chimera."""
     lots = context.lots(len(start))
     x = start.x.detach().cpu().double().numpy()
     alive = start.alive.cpu().numpy()
@@ -68,7 +68,7 @@ def _carrying(
     alive: Bool[np.ndarray, " cells"],
     context: Context,
 ) -> Bool[np.ndarray, " cells"]:
-    mask = lots < edit.fraction
+    mask = (lots < edit.fraction) & alive
     if edit.cell_type is not None and context.cell_types is not None:
         mask &= np.asarray(context.cell_types) == edit.cell_type
     if edit.region is not None:
@@ -82,4 +82,4 @@ def of_clone(clone: str, cells: Sequence[str]) -> Bool[np.ndarray, " cells"]:
     """Return which cells are of a clone: the cell of that name, else those whose names begin with it."""
     names = np.asarray(cells, dtype=str)
     own: np.ndarray = names == clone
-    return own if own.any() else np.char.startswith(names, clone)
+    return own if own.any() else np.asarray(np.char.startswith(names, clone))

@@ -34,7 +34,11 @@ def cells(run: RunFolder, adata: AnnData, file: Path) -> AnnData:
     SchemaError
         If the cells are of several times, or lack genes or positions that the run has.
     """
-    new = read.auto(file, boards.keys(run.config.read), needs=schema.SNAPSHOT)
+    return prepared(run, adata, read.auto(file, boards.keys(run.config.read), needs=schema.SNAPSHOT), file)
+
+
+def prepared(run: RunFolder, adata: AnnData, new: AnnData, file: Path) -> AnnData:
+    """Put cells of one time that were read from `file` where the fields of a run expect them; see `cells`."""
     _require_like(adata, new, file)
     if schema.EMBRYO not in new.obs:
         new.obs[schema.EMBRYO] = file.stem

@@ -1,0 +1,139 @@
+"""What a perturbation tells: its tier, its sentences, its end states, its page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from embryo import measure, render
+from embryo.core import field as laws
+from embryo.core import schema
+from embryo.core.edit import Edit
+from embryo.core.field import Field
+from embryo.core.trajectory import Trajectory
+from embryo.pipeline import results
+from embryo.pipeline.perturbing import effects
+from embryo.pipeline.perturbing.bench import Bench
+from embryo.pipeline.perturbing.support import WARN
+
+if TYPE_CHECKING:
+    from embryo.pipeline.perturbing.work import Found
+
+
+@dataclass(frozen=True)
+class Tier:
+    """On which evidence a result stands: a letter and a sentence."""
+
+    letter: str
+    sentence: str
+
+
+def tier(law: Field, label: str) -> Tier:
+    """Return the tier of an edit under a law."""
+    if label in laws.training_edits(law):
+        return Tier("A", "Tier A: the law was fitted to embryos that carry this edit.")
+    if laws.structured(law) is not None:
+        text = "Tier B: gene regulation structured from wild type; the edit itself was never measured."
+        return Tier("B", text)
+    text = "Tier C: association only. The result may rank edits; it never claims the size of an effect."
+    return Tier("C", text)
+
+
+def on_support(reach: pd.DataFrame, abstain_above: float) -> str:
+    """Return the sentence about the support."""
+    edited, control = (effects.share(reach, arm) for arm in ("edited", "control"))
+    by_gene = reach[reach["kind"] == "gene"].pivot_table(index="name", columns="arm", values="share")
+    more = (by_gene["edited"] - by_gene["control"]).sort_values(ascending=False)
+    off = more.index[more > WARN]
+    genes = (
+        f" Genes further outside their training range than in the control: {', '.join(off[:8])}." if len(off) else ""
+    )
+    numbers = f"{edited:.0%} of the edited states lie beyond the training states ({control:.0%} of the control's)."
+    if edited > abstain_above:
+        return f"ABSTAINS: {numbers} Above {abstain_above:.0%} the numbers are shown but claimed by nobody.{genes}"
+    if edited > control + WARN:
+        return f"WARNING: {numbers}{genes}"
+    return f"Supported: {numbers}{genes}"
+
+
+def on_effects(effect: pd.DataFrame, split: pd.DataFrame, bench: Bench, direct: Sequence[Trajectory]) -> list[str]:
+    """Return what changed beyond what wild types differ by, and how much came through neighbours."""
+    last = effect[(effect["role"] == "difference") & (effect["time_h"] == effect["time_h"].max())]
+    beyond = last[last["beyond_repeats"]]
+    top = beyond[beyond["metric"].str.startswith("fraction")].sort_values("value", key=np.abs, ascending=False)[:4]
+    listed = "".join(f"; {m} {v:+.3g}" for m, v in zip(top["metric"], top["value"], strict=True))
+    out = [f"{len(beyond)} of {len(last)} quantities differ by more than wild-type repeats do{listed}."]
+    if laws.alone(bench.laws[0]):
+        out.append("The law reads each cell alone: all of the effect is the cells' own.")
+    elif not direct:
+        out.append("The law reads neighbours but cannot hold them: the split is by cells only.")
+    else:
+        rows = split[split["metric"] == "panel_change"].set_index("group")["value"]
+        whole, own = rows.get("all cells", np.nan), rows.get("all cells, neighbours as in the control", np.nan)
+        out.append(f"With neighbours held as in the control the panel changes by {own:.3g} of {whole:.3g} log1p.")
+    if bench.measured:
+        out.append("The measured wild type is later in the file: the effect is also added to it (differences).")
+    return out
+
+
+def end(trajectory: Trajectory, fate: measure.FateClassifier, found: "Found") -> AnnData:
+    """Return the living cells of the last time: genes, fates, weights, positions, embedding."""
+    state = trajectory.at(-1)
+    alive = state.alive
+    z, g, x, log_mass = (part.detach().cpu().double().numpy() for part in state[alive].parts())
+    names = np.asarray(trajectory.cells, dtype=object)[alive.cpu().numpy()]
+    obs = pd.DataFrame(index=pd.Index(names, dtype=str))
+    obs["fate"] = pd.Categorical(fate.predict(z), categories=fate.fates)
+    obs[schema.TERMINAL_STATES] = obs["fate"]
+    obs["mass"] = np.exp(log_mass)
+    obs[schema.TIME] = float(trajectory.times_h[-1])
+    edited = bool(trajectory.provenance.get("edits"))
+    obs[schema.PERTURBATION] = found.label if edited else ""
+    panel = pd.DataFrame(index=pd.Index(trajectory.panel, dtype=str))
+    adata = AnnData(g, obs=obs, var=panel, obsm={schema.EMBED: z, schema.FATE_PROBABILITIES: fate.proba(z)})
+    if x.shape[1]:
+        adata.obsm[schema.SPATIAL], adata.obsm[schema.ALIGNED] = x, x.copy()
+    adata.uns[schema.META] = {
+        "time_unit": "h", "space_unit": "um", "frame": trajectory.frame.name, "expression": "log1p",
+        "tier": found.tier, "abstains": found.abstains,
+    }  # fmt: skip
+    return adata
+
+
+_CAPTIONS = {
+    "embryos.png": "The end of the roll-out of the first seed: control beside edit, with the control's outline.",
+    "curves.png": "Control and edit over time. Band: by how much two measured wild-type embryos differ (95 %).",
+}
+
+
+def page(bench: Bench, edits: Sequence[Edit], found: "Found", pairs: effects.Arms) -> None:
+    """Draw the pictures and write ``report.html``."""
+    folder, (control, edited) = found.folder, pairs[0]
+    render.curves(results.curve_table(found.table[found.table["model"] != effects.ADDED]), folder / "curves.png")
+    shots = ["curves.png"]
+    if control.x.shape[2] >= 2:
+        colour, what, unit = results.colouring(bench.run, control, bench.fate)
+        moments = render.Moments({"control": control, found.label: edited}, colour, name=what, unit=unit)
+        render.picture(list(moments[-1]), folder / "embryos.png")
+        shots.insert(0, "embryos.png")
+    last = found.table[found.table["time_h"] == found.table["time_h"].max()].drop(columns=["time_h", "board", "tier"])
+    states = found.support[found.support["kind"] == "states"].drop(columns=["kind", "name"])
+    tables = [
+        render.Table("What the edit changes, at the end", last[last["role"] != "floor"].reset_index(drop=True)),
+        render.Table("When it first differs", found.divergence.dropna(subset=["any_h"]).reset_index(drop=True)),
+        render.Table("In which cells", found.autonomy),
+        render.Table("States beyond the training data", states.reset_index(drop=True)),
+    ]
+    verdict = [f"{', '.join(e.words for e in edits)}; {bench.name}, {len(bench.seeds)} seeds.", *found.sentences]
+    content = render.Report(
+        title=f"embryo perturb: {found.label}",
+        verdict=verdict,
+        tables=tables,
+        pictures=[render.Shot(folder / name, _CAPTIONS[name]) for name in shots],
+        notes=[f"Read-out: {bench.fate}.", *render.notes()],
+        provenance={**bench.run.manifest.get("provenance", {}), "edits": [e.to_json() for e in edits]},
+    )
+    render.report(content, folder / "report.html")
