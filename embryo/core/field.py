@@ -76,10 +76,8 @@ class Structured(Field, Protocol):
     """A law that knows production from decay: an edit acts on production itself, not on what is left of a velocity.
 
     Levels are ``y = expm1(g) / unit``, each gene on a scale of its own, and ``dy/dt = p - decay y``.
-
-    ``embeds`` (optional)
-        True where dz already follows dg; else an edit adds the encoder's response to what it changes directly.
-        False by default.
+    How z follows g is the law's own affair: what an edit changes comes back through decay and regulation, which only
+    the law knows. One with ``dz = dg @ response + rest`` keeps z the embedding of the edited cell.
     """
 
     @property
@@ -100,11 +98,6 @@ class Structured(Field, Protocol):
 def structured(field: Field) -> Structured | None:
     """Return the field as one that knows its production, None where it does not."""
     return cast("Structured", field) if callable(getattr(field, "produce", None)) else None
-
-
-def embeds(field: Field) -> bool:
-    """Return whether the rate of z already follows that of g."""
-    return bool(getattr(field, "embeds", False))
 
 
 def begun(field: _F, state: State, t_h: float) -> _F:

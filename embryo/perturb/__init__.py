@@ -7,8 +7,8 @@ arises; of any other, with decay rate lambda, the velocity of a gene is read as 
     dg/dt = p(t, state) - lambda g,        p = max(dg/dt + lambda g, 0),
 
 and the operation replaces p: knock-out 0; knock-down dose p; over-expression p + lambda dose; clamp lambda dose.
-What the edit changes in the panel is carried into the embedding through the encoder's own response dz/dg, so that z
-stays the embedding of the edited cell.
+What the edit changes in the panel at the start, and through a law that does not know its production, is carried into
+the embedding through the encoder's own response dz/dg, so that z stays the embedding of the edited cell.
 """
 
 from embryo.perturb.applied import apply, check, knockout

@@ -82,4 +82,5 @@ def of_clone(clone: str, cells: Sequence[str]) -> Bool[np.ndarray, " cells"]:
     """Return which cells are of a clone: the cell of that name, else those whose names begin with it."""
     names = np.asarray(cells, dtype=str)
     own: np.ndarray = names == clone
-    return own if own.any() else np.asarray(np.char.startswith(names, clone))
+    begins: np.ndarray = np.char.startswith(names, clone)
+    return own if own.any() else begins

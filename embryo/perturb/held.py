@@ -83,7 +83,6 @@ class EditedField:
 
     def _inside(self, law: Structured, t: Float[Tensor, ""], state: State, acting: _Acting) -> Velocity:
         """Edit production where it arises."""
-        apart: list[Tensor] = []
 
         def change(p: Tensor, decay: Tensor) -> Tensor:
             edited = p.clone()
@@ -91,14 +90,9 @@ class EditedField:
                 a = self.context.panel.index(edit.gene)
                 dose = float(np.expm1(edit.dose)) / law.unit[a] if edit.operation in _LEVELS else edit.dose
                 edited[:, a] = torch.where(mask, operate(edit, edited[:, a], decay[a], dose), edited[:, a])
-            apart.append(edited - p)
             return edited
 
-        v = law.produce(t, state, change)
-        if laws.embeds(self.base) or not apart:
-            return v
-        dg = law.unit * apart[-1] / state.g.exp()  # g = log1p(unit y)
-        return replace(v, dz=v.dz + (dg @ self.context.response.to(dg.dtype)).to(v.dz.dtype))
+        return law.produce(t, state, change)
 
 
 _LEVELS = (Operation.OVEREXPRESS, Operation.CLAMP)

@@ -1,18 +1,208 @@
 """`embryo perturb`: edits of a finished run, and of new cells."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from pipeline.test_newcells import cells  # type: ignore[import-not-found]
+from scipy import sparse
 
+from embryo import cli, fields, pipeline, read
 from embryo import config as configs
-from embryo import pipeline, read
+from embryo.cli import perturb as words
 from embryo.core import schema, store
 from embryo.core.edit import Edit, Operation
-from embryo.core.errors import EditError
+from embryo.core.errors import EditError, EmbryoError
+from embryo.core.state import State
 from embryo.pipeline import perturbing
 from embryo.pipeline.perturbing import arms, effects, told
+from embryo.pipeline.perturbing.bench import Bench
 from embryo.pipeline.perturbing.support import Support
+
+GENES = [f"gene{k}" for k in range(8)]
+
+
+def cells(times: tuple[float, ...], seed: int = 0) -> ad.AnnData:
+    """Three embryos of two types whose genes rise with time."""
+    rng = np.random.default_rng(seed)
+    n = 3 * 40
+    time, kind = np.repeat(times, n), np.tile(np.repeat(["a", "b"], n // 2), len(times))
+    rate = np.ones((len(time), len(GENES)))
+    rate[kind == "b", :4] += 4 + time[kind == "b", None]
+    rate[:, 4:] += time[:, None]
+    counts = sparse.csr_matrix(rng.poisson(5 * rate).astype(np.float32))
+    x = rng.normal(size=(len(time), 3)) * [30, 20, 10] + np.where(kind == "b", 25.0, -25.0)[:, None] * [1, 0, 0]
+    embryo = np.tile(np.repeat(["e0", "e1", "e2"], 40)[rng.permutation(n)], len(times))
+    obs = pd.DataFrame({schema.TIME: time, schema.CELL_TYPE: kind, schema.EMBRYO: embryo})
+    obs.index = pd.Index([f"c{k}" for k in range(len(time))])
+    uns = {schema.META: {"time_unit": "h", "space_unit": "um", "expression": "counts"}}
+    var = pd.DataFrame(index=GENES)
+    return ad.AnnData(counts, obs=obs, var=var, obsm={schema.SPATIAL: x}, layers={schema.COUNTS: counts}, uns=uns)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("perturbing")
+    read.write(cells((0.0, 1.0, 2.0)), folder / "series.h5ad")
+    new = cells((0.0, 1.0), seed=9)
+    read.write(new[new.obs[schema.EMBRYO] == "e0"].copy(), folder / "start.h5ad")
+    donor = cells((0.0,), seed=3)[:5].copy()
+    donor.obs_names = [f"d{k}" for k in range(5)]
+    read.write(donor, folder / "donor.h5ad")
+    how = ("seeds=2", "fit.steps=20", "fit.width=16", "embed.dims=3", "couple.max_cells=100", "measure.neighbours=5")
+    pipeline.run(configs.source(folder / "series.h5ad", how), folder / "run", until="fit")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bench(folder: Path) -> Bench:
+    return Bench.open(folder / "run", folder / "start.h5ad")
+
+
+def test_an_edit_leaves_records_tables_ends_and_a_page(bench: Bench, tmp_path: Path) -> None:
+    edits = [Edit("gene0", fraction=0.5)]
+    found = perturbing.perturb(bench, edits, tmp_path / "out")
+    record = store.read_json(tmp_path / "out/edits.json")
+    assert [Edit.from_json(e) for e in record["edits"]] == edits
+    assert (record["tier"], found.tier, len(record["seeds"])) == ("C", "C", 2)
+    assert "never claims the size" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    table = store.read_table(tmp_path / "out/table.csv")
+    assert {"control", "edited", "difference", "repeat"} <= set(table["role"])
+    assert {"cells", "aspect_ratio", "fraction[a]", "length_um[ap]", "middle_um[b, ap]"} <= set(table["metric"])
+    assert set(table["tier"]) == {"C"}
+    for seed, control in zip(bench.seeds, bench.controls, strict=True):
+        one, two = (ad.read_h5ad(tmp_path / f"out/{arm}-seed-{seed}.h5ad") for arm in ("control", "edited"))
+        np.testing.assert_allclose(one.X, control.g[-1].numpy(), rtol=1e-6)
+        assert set(two.obs[schema.PERTURBATION]) == {"knockout gene0"}
+        assert {"fate", "mass"} <= set(two.obs)
+        assert {schema.SPATIAL, schema.EMBED, schema.FATE_PROBABILITIES} <= set(two.obsm)
+    groups = found.autonomy.set_index(["group", "metric"])["value"]
+    assert groups["do not carry it", "panel_change"] == 0  # the network reads each cell alone
+    assert groups["all cells", "panel_change"] > 0
+
+
+def test_the_measured_wild_type_later_in_the_file_gets_the_effect_added(bench: Bench, tmp_path: Path) -> None:
+    assert list(bench.measured) == [1.0]
+    found = perturbing.perturb(bench, [Edit("gene0")], tmp_path, pictures=False)
+    rows = found.table[(found.table["time_h"] == 1.0) & (found.table["metric"] == "fraction[a]")]
+    value = rows.set_index(["role", "model"])["value"]
+    added = value["edited", effects.ADDED] - value["control", effects.MEASURED]
+    assert added == pytest.approx(value["difference", "embryo"], abs=1e-9)
+
+
+def test_controls_are_rolled_once_and_an_edit_of_no_cell_is_the_control(
+    folder: Path, bench: Bench, tmp_path: Path
+) -> None:
+    kept = sorted((folder / "run/perturbations/controls").rglob("seed-*.zarr"))
+    before = [p.stat().st_mtime_ns for p in kept]
+    again = Bench.open(folder / "run", folder / "start.h5ad")
+    found = perturbing.perturb(again, [Edit("gene1", fraction=0.0)], tmp_path, pictures=False)
+    assert [p.stat().st_mtime_ns for p in kept] == before
+    assert found.divergence["any_h"].isna().all()
+    assert (found.table.loc[found.table["role"] == "difference", "value"].abs() < 1e-9).all()
+
+
+def test_ablated_cells_are_gone_and_grafts_are_there(folder: Path, bench: Bench, tmp_path: Path) -> None:
+    edits = [
+        Edit(operation=Operation.ABLATE, region="ap<0.5", t_on_h=0.5),
+        Edit(operation=Operation.GRAFT, file=str(folder / "donor.h5ad"), t_on_h=1.0),
+    ]
+    perturbing.perturb(bench, edits, tmp_path, pictures=False)
+    edited = ad.read_h5ad(tmp_path / "edited-seed-0.h5ad")
+    assert sum(name.startswith("graft 1: d") for name in edited.obs_names) == 5
+    assert 5 < edited.n_obs < bench.new.n_obs + 5
+    own = edited[[n for n in edited.obs_names if not n.startswith("graft")]]
+    control = ad.read_h5ad(tmp_path / "control-seed-0.h5ad")[own.obs_names]
+    np.testing.assert_allclose(own.obsm[schema.SPATIAL], control.obsm[schema.SPATIAL], rtol=1e-3, atol=1e-3)
+
+
+def test_every_problem_of_every_edit_is_told_at_once(bench: Bench, folder: Path) -> None:
+    edits = [
+        Edit("gene99", cell_type="liver"),
+        Edit("gene1", t_on_h=50.0),
+        Edit("gene1", Operation.CUT, target="gene2"),
+        Edit("gene1", region="x>9999"),
+        Edit(operation=Operation.GRAFT, file="nowhere.h5ad"),
+    ]
+    with pytest.raises(EditError) as caught:
+        bench.check(edits)
+    said = str(caught.value)
+    for part in ("'gene99'", "'liver'", "50 to inf h", "no edges", "widen the region", "nowhere.h5ad", "6 problems"):
+        assert part in said
+    with pytest.raises(EditError, match="at least one"):
+        bench.check([])
+    with pytest.raises(EmbryoError, match="an end after that"):
+        Bench.open(folder / "run", folder / "start.h5ad", until_h=0.0)
+
+
+def test_each_edit_by_itself_shares_the_control(folder: Path, tmp_path: Path) -> None:
+    table = perturbing.each(folder / "run", {g: [Edit(g)] for g in GENES[:2]}, tmp_path)
+    assert set(table["board"]) == set(GENES[:2])
+    assert (tmp_path / "gene1/edits.json").is_file()
+    pd.testing.assert_frame_equal(store.read_table(tmp_path / "table.csv")[["board"]], table[["board"]])
+
+
+def test_the_tier_is_the_laws() -> None:
+    class Known(fields.Still):
+        training_edits = ("knockout a",)
+        decay_per_h = unit = torch.ones(1)
+        produce = fields.Still.__call__
+
+    assert [told.tier(Known(), "knockout a").letter, told.tier(Known(), "knockout b").letter] == ["A", "B"]
+    assert told.tier(fields.Still(), "knockout a").letter == "C"
+
+
+def test_support_tells_states_that_training_cells_never_had() -> None:
+    rng = np.random.default_rng(0)
+
+    def state(shift: float) -> State:
+        g = torch.as_tensor(rng.normal(size=(300, 4)) + shift)
+        return State(torch.zeros(300, 2), g, torch.as_tensor(rng.normal(size=(300, 3))), torch.zeros(300))
+
+    support = Support.of([state(0.0) for _ in range(4)], seed=0)
+    assert support.beyond(state(0.0)).mean() < 0.1
+    assert support.beyond(state(6.0)).mean() > 0.95
+    assert support.outside(state(9.0)).min() > 0.9
+
+
+def test_arms_with_other_cells_are_paired_over_all(bench: Bench) -> None:
+    control = bench.controls[0]
+    fewer = replace(
+        control, z=control.z[:, 1:], g=control.g[:, 1:], x=control.x[:, 1:], log_mass=control.log_mass[:, 1:],
+        cells=control.cells[1:],
+    )  # fmt: skip
+    one, two = arms.paired(control, fewer)
+    assert one.cells == two.cells == control.cells
+    assert bool((two.log_mass[:, 0] == -torch.inf).all())
+    assert torch.equal(two.x[:, 1:], one.x[:, 1:])
+
+
+def test_words_become_edits_and_wrong_ones_are_told_together(tmp_path: Path) -> None:
+    common = {"cell_type": "a", "region": None, "clone": None, "fraction": 0.5, "t_on_h": 1.0, "t_off_h": None}
+    asked = {"knockout": ["wnt", "x"], "clamp": ["y=2"], "cut": ["p:q"]}
+    (tmp_path / "more.json").write_text('[{"gene": "z"}]')
+    got = words.parse(asked, ["wnt=g1,g2"], common, tmp_path / "more.json")
+    assert [e.label for e in got] == ["knockout g1", "knockout g2", "knockout x", "clamp y", "cut p->q", "knockout z"]
+    assert {e.program for e in got[:2]} == {"wnt"}
+    assert got[0].fraction == 0.5
+    assert got[-1] == Edit("z")
+    wrong = {"clamp": ["y"], "knockdown": ["k=3"], "cut": ["pq"]}
+    with pytest.raises(EditError, match=r"(?s)5 problems.*no edit names"):
+        words.parse(wrong, ["idle=g"], common, tmp_path / "absent.json")
+
+
+def test_the_command_says_tier_and_where_the_page_lies(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["perturb", str(folder / "run"), "--knockout", "gene0", "--in-type", "b", "-o", str(tmp_path / "o"), "-q"]
+    monkeypatch.setattr("sys.argv", ["embryo", *asked])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    said = capsys.readouterr().out
+    assert done.value.code == 0
+    assert "Tier C" in said
+    assert "report.html" in said
+    assert (tmp_path / "o/divergence.csv").is_file()

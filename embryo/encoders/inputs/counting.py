@@ -14,7 +14,7 @@ from scipy import sparse
 from embryo.core import schema
 from embryo.core.checks import phrases
 from embryo.core.edit import Edit, Operation
-from embryo.core.errors import Problem, SchemaError
+from embryo.core.errors import EditError, Problem, SchemaError
 from embryo.encoders.genes.genemap import GeneMap
 from embryo.encoders.inputs import normalise
 from embryo.encoders.inputs.tokens import Profiles
@@ -148,6 +148,9 @@ def _operate(
             return np.asarray(np.expm1(np.log1p(counts * scale) + each.dose) / scale)
         case Operation.CLAMP:
             return np.asarray(np.expm1(each.dose) / scale)
+        case _:
+            problem = Problem(f"{each.label} on gene inputs", "an edit of a gene", "roll it out with embryo perturb")
+            raise EditError(problem, subject="edit of gene inputs")
 
 
 def _with_column(

@@ -54,6 +54,9 @@ def _operate(each: Edit, level: Float[np.ndarray, " cells"], *, relative: bool) 
             return level + each.dose
         case Operation.CLAMP:
             return np.full_like(level, each.dose)
+        case _:
+            problem = Problem(f"{each.label} on gene inputs", "an edit of a gene", "roll it out with embryo perturb")
+            raise EditError(problem, subject="edit of gene inputs")
 
 
 def require_plain(edits: Sequence[Edit], known: Sequence[str]) -> None:

@@ -122,7 +122,7 @@ def _first(times: np.ndarray, differs: np.ndarray) -> float:
     return float(times[differs.argmax()]) if differs.any() else float("nan")
 
 
-def autonomy(  # noqa: PLR0913  what is compared, and how it is read
+def autonomy(
     arms: Arms,
     direct: Sequence[Trajectory],
     carrying: Sequence[Bool[np.ndarray, " founders"]],

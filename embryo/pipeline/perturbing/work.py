@@ -93,7 +93,7 @@ def perturb(
         edited, masks = _member(bench, k, edits)
         pairs.append(arms.paired(bench.controls[k], edited))
         frozen = laws.frozen(bench.laws[k], bench.controls[k])
-        if frozen is not None and not any(e.operation in CELL_OPERATIONS for e in edits):
+        if frozen is not None and bench.growth == "mass" and not any(e.operation in CELL_OPERATIONS for e in edits):
             direct.append(_member(bench, k, edits, frozen)[0])
         carrying.append(masks)
         if tick is not None:
