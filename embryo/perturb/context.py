@@ -68,19 +68,19 @@ def _carrying(
     alive: Bool[np.ndarray, " cells"],
     context: Context,
 ) -> Bool[np.ndarray, " cells"]:
-    mask = (lots < edit.fraction) & alive
+    mask: Bool[np.ndarray, " cells"] = (lots < edit.fraction) & alive
     if edit.cell_type is not None and context.cell_types is not None:
         mask &= np.asarray(context.cell_types) == edit.cell_type
     if edit.region is not None:
         mask &= Region.of(edit.region).holds(x, alive)
     if edit.clone is not None and context.cells is not None:
         mask &= of_clone(edit.clone, context.cells)
-    return mask
+    return np.asarray(mask)
 
 
 def of_clone(clone: str, cells: Sequence[str]) -> Bool[np.ndarray, " cells"]:
     """Return which cells are of a clone: the cell of that name, else those whose names begin with it."""
     names = np.asarray(cells, dtype=str)
     own: np.ndarray = names == clone
-    begins: np.ndarray = np.char.startswith(names, clone)
-    return own if own.any() else begins
+    begins = np.asarray(np.char.startswith(names, clone), dtype=bool)
+    return np.asarray(own if own.any() else begins)
