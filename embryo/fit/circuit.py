@@ -1,0 +1,289 @@
+"""Snapshots -> gene circuit, by the moment equations and then by rolling cells from stage to stage.
+
+Decay, rates and the inputs' own lengths and lifetimes are numbers of the fit. Weights are kept small by a smooth L1
+penalty, which a prior makes cheap on the edges that it names: a soft prior, since a wrong hard one is worse than none.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize import minimize
+from torch import Tensor, nn
+
+from embryo.core.errors import DivergedError, Problem
+from embryo.fields.circuit import Circuit
+from embryo.fit import moments, shooting
+from embryo.fit.moments import Kernels, Means, Series
+from embryo.fit.shooting import Window
+
+_SOFT = 1e-3  # below the square root of this a weight is as good as zero to the L1 penalty
+_SCALE = 1e3  # one over the square of the residual that weighs one: 0.03 levels
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One minimisation.
+
+    Parameters
+    ----------
+    weak
+        Weight of the moment equations.
+    windows
+        Lengths in stages over which cells are rolled, each with weight 1; 0 is from the first stage to the last.
+    iterations
+        At most.
+    """
+
+    weak: float = 1.0
+    windows: tuple[int, ...] = ()
+    iterations: int = 400
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a circuit is fitted.
+
+    Parameters
+    ----------
+    places, width
+        Number of kernels, and their width in standard deviations of each material coordinate.
+    l1
+        Penalty per unit of weight.
+    cells
+        At most so many of every stage, drawn anew for each seed.
+    phases
+        Minimisations, each started from the last.
+    step_h
+        Longest step of a roll.
+    decay_per_h
+        Where the decay of every gene starts.
+    spread
+        Standard deviation of log decay about its mean over the genes, and of log(rate / decay) about zero.
+    """
+
+    places: int = 60
+    width: float = 0.5
+    l1: float = 1e-4
+    cells: int = 3000
+    phases: tuple[Phase, ...] = (Phase(), Phase(weak=0.0, windows=(1,), iterations=200))
+    step_h: float = 0.25
+    decay_per_h: float = 0.6
+    spread: float = 0.3
+
+
+class Numbers(nn.Module):
+    """The free numbers of a fit, in double precision.
+
+    Parameters
+    ----------
+    genes, columns
+        Shape of the weights.
+    decay_per_h
+        Where decay starts.
+    inputs
+        A module ``(t_h, material) -> inputs`` with numbers of its own, or None where inputs are given.
+    """
+
+    def __init__(self, genes: int, columns: int, decay_per_h: float, inputs: nn.Module | None = None) -> None:
+        super().__init__()
+        real = torch.float64
+        self.weights = nn.Parameter(torch.zeros(genes, columns, dtype=real))
+        self.bias = nn.Parameter(torch.full((genes,), -1.5, dtype=real))
+        self.log_decay = nn.Parameter(torch.full((genes,), float(np.log(decay_per_h)), dtype=real))
+        self.log_scale = nn.Parameter(torch.zeros(genes, dtype=real))
+        self.inputs = inputs
+
+    @property
+    def decay(self) -> Float[Tensor, " genes"]:
+        """Return lambda, 1/h."""
+        return self.log_decay.exp()
+
+    def production(
+        self, y: Float[Tensor, "cells genes"], given: Float[Tensor, "cells given"], t_h: float, material: Tensor
+    ) -> Float[Tensor, "cells genes"]:
+        """Return levels per hour; `given` are inputs measured and signals, in this order."""
+        parts = [y, given] if self.inputs is None else [y, self.inputs(t_h, material), given]
+        u = torch.cat(parts, 1) @ self.weights.T + self.bias
+        return torch.exp(self.log_decay + self.log_scale) * torch.sigmoid(u)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One series with its local means and the windows that are rolled."""
+
+    series: Series
+    local: Means
+    windows: dict[int, tuple[Window, ...]]
+
+    def weak(self, numbers: Numbers) -> Float[Tensor, "intervals places genes"]:
+        """Residuals of the moment equations."""
+        stages = self.series.stages
+
+        def made(number: Tensor, y: Tensor) -> Tensor:
+            stage = stages[int(number)]
+            return numbers.production(y, torch.cat([stage.inputs, stage.signals], 1), stage.t_h, stage.material)
+
+        return moments.residuals(self.series, self.local, made, numbers.decay)
+
+    def rolled(self, numbers: Numbers, length: int, step_h: float) -> Float[Tensor, "reached places genes"]:
+        """Residuals of all windows of a length."""
+        heard = moments.audible(self.series, numbers.decay)
+        left = []
+        for window in self.windows[length]:
+
+            def law(y: Tensor, given: Tensor, t_h: float, at: Tensor = window.material) -> Tensor:
+                return numbers.production(y, given, t_h, at) * heard
+
+            left.append(shooting.residuals(self.series, self.local, window, law, numbers.decay, step_h))
+        return torch.cat(left)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted circuit and how well it fits.
+
+    Parameters
+    ----------
+    numbers
+        What was fitted.
+    loss
+        After every phase, penalties included.
+    settings
+        How.
+    """
+
+    numbers: Numbers
+    loss: tuple[float, ...]
+    settings: Settings = field(default_factory=Settings)
+
+    def circuit(
+        self, panel: Sequence[str], inputs: Sequence[str], ligands: Sequence[str], unit: Float[Tensor, " genes"]
+    ) -> Circuit:
+        """Return the circuit as a law's numbers; names as in `Circuit`, `unit` as the levels were made."""
+        made = Circuit(panel, inputs, ligands)
+        n = self.numbers
+        with torch.no_grad():
+            rate = torch.exp(n.log_decay + n.log_scale)
+            values = {"weights": n.weights, "bias": n.bias, "rate_per_h": rate, "decay_per_h": n.decay, "unit": unit}
+            made.load_state_dict({name: value.detach().to(torch.float32) for name, value in values.items()})
+        return made
+
+
+def prepare(series: Series, kernels: Kernels, lengths: Sequence[int]) -> Prepared:
+    """Return a series made ready: its local means, and windows of every length."""
+    local = moments.means(series, kernels)
+    last = len(series.stages) - 1
+    windows = {}
+    for length in set(lengths):
+        reach = length or last
+        windows[length] = tuple(shooting.window(series, local, first, reach) for first in range(0, last, reach))
+    return Prepared(series, local, windows)
+
+
+def fit(
+    series: Sequence[Series],
+    settings: Settings | None = None,
+    *,
+    seed: int,
+    inputs: nn.Module | None = None,
+    prior: Float[Tensor, "genes columns"] | None = None,
+    start: Numbers | None = None,
+) -> Fitted:
+    """Fit one circuit to all series.
+
+    Parameters
+    ----------
+    series
+        Wild type first; knock-outs with their genes silenced.
+    settings
+        How.
+    seed
+        Draws cells and places.
+    inputs
+        Functions of material coordinates and time, fitted along (`embryo.fields.circuit.Gradients`).
+    prior
+        Penalty of every weight relative to `l1`: 1 where nothing is known, less (0.05) on likely edges, more on
+        unlikely ones.
+    start
+        Numbers to start from, changed in place; by default no regulation at all.
+
+    Raises
+    ------
+    DivergedError
+        If the loss leaves the finite numbers.
+    """
+    settings = settings or Settings()
+    stage = series[0].stages[0]
+    known = stage.inputs.shape[1] + stage.signals.shape[1]
+    free = 0 if inputs is None else inputs(0.0, stage.material[:1]).shape[1]
+    genes = stage.y.shape[1]
+    numbers = start or Numbers(genes, genes + free + known, settings.decay_per_h, inputs)
+    thin = [one.thinned(settings.cells, seed) for one in series]
+    kernels = Kernels.over(thin[0], settings.places, settings.width, seed)
+    lengths = [length for phase in settings.phases for length in phase.windows]
+    ready = [prepare(one, kernels, lengths) for one in thin]
+    losses = [_minimise(numbers, ready, phase, settings, prior) for phase in settings.phases]
+    return Fitted(numbers, tuple(losses), settings)
+
+
+def _misfit(numbers: Numbers, ready: Sequence[Prepared], phase: Phase, step_h: float) -> Tensor:
+    total = numbers.bias.new_zeros(())
+    for one in ready:
+        if phase.weak:
+            total = total + phase.weak * (one.weak(numbers) ** 2).mean()
+        for length in phase.windows:
+            total = total + (one.rolled(numbers, length, step_h) ** 2).mean()
+    return total / len(ready)
+
+
+def _penalty(numbers: Numbers, settings: Settings, prior: Tensor | None) -> Tensor:
+    w = numbers.weights
+    size = torch.sqrt(w**2 + _SOFT)
+    odd = numbers.log_decay - numbers.log_decay.mean()
+    wide = (odd**2).sum() + (numbers.log_scale**2).sum()
+    return (
+        settings.l1 * (size if prior is None else prior * size).sum()
+        + 1e-6 * (w**2).sum()
+        + (1e-3 * wide / settings.spread**2)
+    )
+
+
+def _minimise(
+    numbers: Numbers, ready: Sequence[Prepared], phase: Phase, settings: Settings, prior: Tensor | None
+) -> float:
+    def loss() -> Tensor:
+        return _SCALE * _misfit(numbers, ready, phase, settings.step_h) + _penalty(numbers, settings, prior)
+
+    return lbfgs(numbers, loss, phase.iterations)
+
+
+def lbfgs(module: nn.Module, loss: Callable[[], Tensor], iterations: int) -> float:
+    """Minimise `loss` over the parameters of a module, in place; return the last value.
+
+    Raises
+    ------
+    DivergedError
+        If the loss leaves the finite numbers.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+
+    def put(flat: np.ndarray) -> None:
+        torch.nn.utils.vector_to_parameters(torch.from_numpy(flat.copy()), parameters)
+
+    def both(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        put(flat)
+        value = loss()
+        slopes = torch.autograd.grad(value, parameters, materialize_grads=True)
+        return float(value), torch.cat([slope.ravel() for slope in slopes]).numpy()
+
+    begin = torch.nn.utils.parameters_to_vector(parameters).detach().numpy().copy()
+    options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 30, "ftol": 1e-10, "gtol": 1e-8}
+    found = minimize(both, begin, jac=True, method="L-BFGS-B", options=options)
+    if not np.isfinite(found.fun):
+        problem = Problem("a loss that is not finite", "finite levels and inputs", "look for NaN in the panel")
+        raise DivergedError(problem, subject="circuit from snapshots")
+    put(found.x)
+    return float(found.fun)
