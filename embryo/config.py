@@ -144,6 +144,13 @@ class Fit(Section):
     width: int = Field(128, ge=1)
     depth: int = Field(3, ge=1)
     head_depth: int = Field(0, ge=0, description="hidden layers of each head of its own")
+    structure: Literal["network", "matching", "circuit"] = Field(
+        "network",
+        description="network: flow matching on couplings; matching: stages matched without couplings; circuit: genes "
+        "obey a regulatory circuit, fitted without couplings (3D series)",
+    )
+    ligands: list[str] = Field(default_factory=list, description="with circuit: panel genes that are secreted")
+    ligand_um: float = Field(12.0, gt=0, description="with circuit: length over which their signal falls")
     neighbours: int = Field(
         0,
         ge=0,
@@ -279,6 +286,9 @@ def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
             ),
             subject=subject,
         )
+    if config.fit.structure != "network" and config.fit.neighbours:
+        found = f"fit.structure = {config.fit.structure} with fit.neighbours"
+        raise ConfigError(Problem(found, "one kind of law", "set fit.neighbours to 0"), subject=subject)
     if config.fit.smooth and config.fit.geodesic is not None:
         raise ConfigError(
             Problem("both fit.smooth and fit.geodesic", "one shape of the paths", "remove one of them"), subject=subject

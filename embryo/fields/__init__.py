@@ -11,6 +11,7 @@ from embryo.fields.analytic import Expansion, Linear, Rotation, Still
 from embryo.fields.atlas import Atlas
 from embryo.fields.departure import Rule
 from embryo.fields.flow import FlowNetwork, Scales
+from embryo.fields.regulated import Regulated
 from embryo.fields.spatial import Body, SpatialNetwork
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FlowNetwork",
     "Learned",
     "Linear",
+    "Regulated",
     "Rotation",
     "Rule",
     "Scales",
@@ -29,9 +31,9 @@ __all__ = [
     "save",
 ]
 
-Learned = FlowNetwork | SpatialNetwork
+Learned = FlowNetwork | Regulated | SpatialNetwork
 
-_KINDS: dict[str, type[Learned]] = {"flow": FlowNetwork, "spatial": SpatialNetwork}
+_KINDS: dict[str, type[Learned]] = {"flow": FlowNetwork, "regulated": Regulated, "spatial": SpatialNetwork}
 
 
 def save(field: Learned, path: Path, **meta: Any) -> None:

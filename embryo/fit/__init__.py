@@ -7,6 +7,7 @@ from embryo.fit.growth import rescaled, smoothed
 from embryo.fit.matching import Matching, match
 from embryo.fit.paths import Ends, Tube, path
 from embryo.fit.regression import Progress, flow, regress
+from embryo.fit.regulated import Wiring, regulated
 from embryo.fit.spatial import Tissue, spatial_flow
 from embryo.fit.training import Training
 
@@ -18,6 +19,7 @@ __all__ = [
     "Tissue",
     "Training",
     "Tube",
+    "Wiring",
     "atlas",
     "bends",
     "flow",
@@ -25,6 +27,7 @@ __all__ = [
     "pairs",
     "path",
     "regress",
+    "regulated",
     "rescaled",
     "smoothed",
     "spatial_flow",

@@ -1,6 +1,7 @@
 """The middle stages of a run: couple, fit, simulate, perturb; each seed and embryo is a file of its own."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from embryo import couple, encoders, fields, fit, perturb, simulate
 from embryo.config import Config, Couple
+from embryo.core import field as laws
 from embryo.core import schema, store
 from embryo.core.coupling import Coupling
 from embryo.core.edit import Edit
@@ -72,7 +74,7 @@ def seeds(config: Config) -> range:
 def fit_one(
     run: RunFolder, adata: AnnData, pairs: Callable[[], fit.Pairs], seed: int, tick: Tick
 ) -> tuple[list[str], str]:
-    """Fit one field and keep it; a law that reads neighbours is fitted body by body, another one to `pairs`."""
+    """Fit one field and keep it."""
     f = run.config.fit
     training = fit.Training(
         steps=f.steps, batch=f.batch, learning_rate=f.learning_rate, ema=f.ema, weight_decay=f.weight_decay,
@@ -86,15 +88,37 @@ def fit_one(
         losses.append(loss)
         tick(f"fit, seed {seed}", step, steps)
 
-    field: fields.Learned
-    if f.neighbours:
-        tissue = fit.Tissue(neighbours=f.neighbours, attention=f.attention)
-        field = fit.spatial_flow(adata, couplings(run), training, tissue, progress=progress)
-    else:
-        field = fit.regress(pairs(), training, progress=progress)
+    field = _law(run, adata, pairs, training, progress)
     out = f"fields/seed-{seed}.safetensors"
     fields.save(field, run.path / out, seed=seed, loss=losses[-1])
     return [out], f"{f.steps} steps, loss {losses[-1]:.3f} of the targets' mean square"
+
+
+def _law(
+    run: RunFolder, adata: AnnData, pairs: Callable[[], fit.Pairs], training: fit.Training, progress: fit.Progress
+) -> fields.Learned:
+    """Fit the law that the config asks for: body by body, to stages, with a circuit, or to pairs."""
+    f = run.config.fit
+    if f.neighbours:
+        tissue = fit.Tissue(neighbours=f.neighbours, attention=f.attention)
+        return fit.spatial_flow(adata, couplings(run), training, tissue, progress=progress)
+    if f.structure == "matching":
+        times, stages = _stages(adata)
+        options = fit.Matching(steps=f.steps, width=f.width, depth=f.depth, time=f.time, seed=training.seed)
+        return fit.match(times, stages, options, progress=progress)
+    if f.structure == "circuit":
+        names, dims = tuple(str(g) for g in schema.meta(adata)["panel"]), adata.obsm[schema.EMBED].shape[1]
+        wiring = fit.Wiring(tuple(f.ligands), f.ligand_um)
+        return fit.regulated(adata, pairs(), training, wiring, response(run, names, dims), progress=progress)
+    return fit.regress(pairs(), training, progress=progress)
+
+
+def _stages(adata: AnnData) -> tuple[list[float], list[State]]:
+    """Return the cells of each time, all embryos together, each stage with the same mass: numbers are not compared."""
+    state, t = fit.states(adata), adata.obs[schema.TIME].to_numpy(float)
+    times = np.unique(t)
+    stages = [state[torch.as_tensor(np.flatnonzero(t == u))] for u in times]
+    return times.tolist(), [replace(s, log_mass=s.log_mass - float(np.log(len(s)))) for s in stages]
 
 
 def times_to_judge(adata: AnnData, config: Config, most: int = 3) -> list[float]:
@@ -172,7 +196,8 @@ def roll(run: RunFolder, adata: AnnData, arm: str, edits: Sequence[Edit], tick: 
         field, _ = fields.load(run.path / f"fields/seed-{seed}.safetensors")
         times = times_h(adata, run.config, embryo)
         rows, state = start(adata, run.config, embryo, times[0])
-        law, begin = perturb.apply(field, state, edits, context(run, adata, rows), t0_h=times[0])
+        bound = laws.begun(field, state, times[0])
+        law, begin = perturb.apply(bound, state, edits, context(run, adata, rows), t0_h=times[0])
         trajectory = simulate.forward(
             law, begin, times, step_h=s.step_h, method=s.method, panel=tuple(map(str, adata.uns[schema.META]["panel"])),
             frame=Frame(BODY), cells=tuple(names(adata, rows)), device=s.device,
