@@ -1,6 +1,7 @@
 """Couplings -> Field by flow matching, or stages -> Field by matching roll-outs to them."""
 
 from embryo.fit.atlas import atlas
+from embryo.fit.circuit import Settings
 from embryo.fit.coupled import Pairs, pairs, states
 from embryo.fit.geodesic import bends
 from embryo.fit.growth import rescaled, smoothed
@@ -16,6 +17,7 @@ __all__ = [
     "Matching",
     "Pairs",
     "Progress",
+    "Settings",
     "Tissue",
     "Training",
     "Tube",

@@ -1,15 +1,8 @@
 """Predictors of ours that boards of knock-outs may name; a new one is registered by name with what builds it.
 
-def circuit(known: Known) -> Predictor | None:
-    laws = {}                                       # by seed: fitted when first asked for
-
-    def predict(edit, seed):
-        law = laws.setdefault(seed, fit_on(known.train, known.unit, ...))
-        return Prediction(roll(known, law, (edit,), seed), control=roll(known, law, (), seed), doubt=..., abstains=...)
-
-    return Predictor("gene circuit", "ours", predict, random=True, tier="B")
-
-register("circuit", circuit)                        # then `models: [circuit]` in a config
+``network`` is the unstructured law of a run with the edit clamped on production; ``circuit`` a law whose genes obey a
+gene circuit, fitted to wild-type snapshots without couplings (`embryo.fit.regulated`). What the circuit is told beside
+the cells: which gene is secreted. It finds inputs as functions of the place in the body, even where a board gives them.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +11,14 @@ import numpy as np
 import torch
 
 from embryo import couple, fit, perturb, simulate
+from embryo.core import field as laws
 from embryo.core import schema
 from embryo.core.edit import Edit
 from embryo.core.errors import ConfigError, Problem
 from embryo.core.field import Field
 from embryo.core.frame import BODY, Frame
 from embryo.core.state import State
+from embryo.datasets import synthetic
 from embryo.evaluate.perturbation import EndPopulation, Prediction, Predictor
 from embryo.pipeline.knockoutboards import Known
 
@@ -32,6 +27,7 @@ _BUILDERS: dict[str, Builder] = {}
 _CELLS = 500  # at the largest stage, in couplings; fewer at others, in proportion
 _STEPS = 800
 _STEP_H = 0.25
+_CELLS_OF_CIRCUIT = 1500  # of a stage
 _MOST = 600  # particles of a roll-out
 
 
@@ -72,23 +68,46 @@ def build(models: Sequence[str], known: Known) -> list[Predictor]:
 
 def network(known: Known) -> Predictor | None:
     """Return the unstructured law of `embryo run` (transport, flow network) with the edit clamped on production."""
+    return _of_law(known, "unstructured network", "C", _fitted, schema.EMBED)
+
+
+def circuit(known: Known) -> Predictor | None:
+    """Return a law whose genes obey a gene circuit, fitted to the wild type alone; fates are read off the panel."""
+    return _of_law(known, "gene circuit", "B", _regulated, schema.PANEL)
+
+
+def _of_law(known: Known, name: str, tier: str, fitted: Callable[[Known, int], Field], read: str) -> Predictor | None:
+    """Return the roll-outs of a law that is fitted once per seed, when first asked for."""
     if known.end_h <= known.start_h:
         return None
-    laws: dict[int, Field] = {}
+    found: dict[int, Field] = {}
     controls: dict[int, EndPopulation] = {}
 
     def predict(edit: Edit, seed: int) -> Prediction | None:
         if edit.gene not in known.panel:
             return None
-        if seed not in laws:
-            laws[seed] = _fitted(known, seed)
-            controls[seed] = roll(known, laws[seed], (), seed)
-        return Prediction(roll(known, laws[seed], (edit,), seed), control=controls[seed])
+        if seed not in found:
+            found[seed] = fitted(known, seed)
+            controls[seed] = roll(known, found[seed], (), seed, read=read)
+        return Prediction(roll(known, found[seed], (edit,), seed, read=read), control=controls[seed])
 
-    return Predictor("unstructured network", "ours", predict, random=True, tier="C")
+    return Predictor(name, "ours", predict, random=True, tier=tier)
 
 
 def _fitted(known: Known, seed: int) -> Field:
+    law: Field = fit.regress(_pairs(known, seed), fit.Training(steps=_STEPS, seed=seed))
+    return law
+
+
+def _regulated(known: Known, seed: int) -> Field:
+    ligands = tuple(g for g in (synthetic.LIGAND,) if g in known.panel)
+    wiring = fit.Wiring(ligands, settings=fit.Settings(cells=_CELLS_OF_CIRCUIT))
+    training = fit.Training(steps=_STEPS, width=64, seed=seed)
+    law: Field = fit.regulated(known.wild, _pairs(known, seed), training, wiring, known.response)
+    return law
+
+
+def _pairs(known: Known, seed: int) -> fit.Pairs:
     wild, rng = known.wild, np.random.default_rng(seed)
     t = wild.obs[schema.TIME].to_numpy(float)
     share = _CELLS / max(known.numbers.values())
@@ -98,13 +117,13 @@ def _fitted(known: Known, seed: int) -> Field:
     pooled = cells.copy()
     pooled.obs[schema.EMBRYO] = "wild"  # stages are coupled as one: an embryo is drawn from anew at every stage
     how = couple.Transport(max_cells=_CELLS + 1, counts_grow=True)
-    pairs = fit.pairs(pooled, couple.series(pooled, method="transport", transport=how, seed=seed))
-    law: Field = fit.regress(pairs, fit.Training(steps=_STEPS, seed=seed))
-    return law
+    return fit.pairs(pooled, couple.series(pooled, method="transport", transport=how, seed=seed))
 
 
-def roll(known: Known, law: Field, edits: Sequence[Edit], seed: int, *, decay_per_h: float = 1.0) -> EndPopulation:
-    """Roll a wild-type embryo of the start to the end with edits held on the law; fates are read off z.
+def roll(
+    known: Known, law: Field, edits: Sequence[Edit], seed: int, *, decay_per_h: float = 1.0, read: str = schema.EMBED
+) -> EndPopulation:
+    """Roll a wild-type embryo of the start to the end with edits held on the law.
 
     Parameters
     ----------
@@ -118,19 +137,22 @@ def roll(known: Known, law: Field, edits: Sequence[Edit], seed: int, *, decay_pe
         Chooses the embryo and draws the mosaic.
     decay_per_h
         Of panel products, where the law does not know its own production.
+    read
+        What fates are read off: ``X_embed`` or ``X_panel``.
     """
     cells, start = known.start(seed)
     if len(start) > _MOST:
         start = _thinned(start, seed)
     types = tuple(["" for _ in range(len(start))])
     context = perturb.Context(known.panel, known.response, decay_per_h, types, seed)
-    field, begin = perturb.apply(law, start, edits, context, t0_h=known.start_h)
+    bound = laws.begun(law, start, known.start_h)
+    field, begin = perturb.apply(bound, start, edits, context, t0_h=known.start_h)
     rolled = simulate.forward(
         field, begin, [known.start_h, known.end_h], step_h=_STEP_H, panel=known.panel, frame=Frame(BODY)
     )
     end = rolled.at(-1)
-    z = end.z.numpy().astype(float)
-    return EndPopulation.of_state(end, known.fates_of(schema.EMBED, z), str(cells.obs[schema.EMBRYO].iloc[0]))
+    seen = (end.z if read == schema.EMBED else end.g).numpy().astype(float)
+    return EndPopulation.of_state(end, known.fates_of(read, seen), str(cells.obs[schema.EMBRYO].iloc[0]))
 
 
 def _thinned(state: State, seed: int) -> State:
@@ -140,3 +162,4 @@ def _thinned(state: State, seed: int) -> State:
 
 
 register("network", network)
+register("circuit", circuit)

@@ -30,6 +30,7 @@ __all__ = [
     "EDGES",
     "FATES",
     "INPUTS",
+    "LIGAND",
     "PANEL",
     "TIMES_H",
     "Circuit",
@@ -47,6 +48,7 @@ __all__ = [
     "simulate",
 ]
 
+LIGAND = "ligand"  # the panel gene that is secreted
 TIMES_H = tuple(float(t) for t in np.arange(0, DURATION_H + 1, 2))
 
 
