@@ -5,7 +5,7 @@ penalty, which a prior makes cheap on the edges that it names: a soft prior, sin
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from embryo.fit.moments import Kernels, Means, Series
 from embryo.fit.shooting import Window
 
 _SOFT = 1e-3  # below the square root of this a weight is as good as zero to the L1 penalty
-_SCALE = 1e3  # one over the square of the residual that weighs one: 0.03 levels
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,15 @@ class Phase:
         Lengths in stages over which cells are rolled, each with weight 1; 0 is from the first stage to the last.
     iterations
         At most.
+    decay
+        Whether decay is fitted. The moment equations alone cannot: a gene that decays at once and makes what it holds
+        fulfils them.
     """
 
     weak: float = 1.0
     windows: tuple[int, ...] = ()
     iterations: int = 400
+    decay: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Settings:
         Number of kernels, and their width in standard deviations of each material coordinate.
     l1
         Penalty per unit of weight.
+    floor
+        Levels to which a law can be expected to hold; added in quadrature to the noise of every local mean.
     cells
         At most so many of every stage, drawn anew for each seed.
     phases
@@ -66,9 +71,10 @@ class Settings:
 
     places: int = 60
     width: float = 0.5
-    l1: float = 1e-4
+    l1: float = 3e-4
+    floor: float = 0.02
     cells: int = 3000
-    phases: tuple[Phase, ...] = (Phase(), Phase(weak=0.0, windows=(1,), iterations=200))
+    phases: tuple[Phase, ...] = (Phase(), Phase(weak=0.0, windows=(1,), iterations=200, decay=True))
     step_h: float = 0.25
     decay_per_h: float = 0.6
     spread: float = 0.3
@@ -118,7 +124,7 @@ class Prepared:
     local: Means
     windows: dict[int, tuple[Window, ...]]
 
-    def weak(self, numbers: Numbers) -> Float[Tensor, "intervals places genes"]:
+    def weak(self, numbers: Numbers, floor: float) -> Float[Tensor, "intervals places genes"]:
         """Residuals of the moment equations."""
         stages = self.series.stages
 
@@ -126,9 +132,11 @@ class Prepared:
             stage = stages[int(number)]
             return numbers.production(y, torch.cat([stage.inputs, stage.signals], 1), stage.t_h, stage.material)
 
-        return moments.residuals(self.series, self.local, made, numbers.decay)
+        return moments.residuals(self.series, self.local, made, numbers.decay, floor)
 
-    def rolled(self, numbers: Numbers, length: int, step_h: float) -> Float[Tensor, "reached places genes"]:
+    def rolled(
+        self, numbers: Numbers, length: int, numerics: tuple[float, float]
+    ) -> Float[Tensor, "reached places genes"]:
         """Residuals of all windows of a length."""
         heard = moments.audible(self.series, numbers.decay)
         left = []
@@ -137,7 +145,7 @@ class Prepared:
             def law(y: Tensor, given: Tensor, t_h: float, at: Tensor = window.material) -> Tensor:
                 return numbers.production(y, given, t_h, at) * heard
 
-            left.append(shooting.residuals(self.series, self.local, window, law, numbers.decay, step_h))
+            left.append(shooting.residuals(self.series, self.local, window, law, numbers.decay, numerics))
         return torch.cat(left)
 
 
@@ -172,9 +180,12 @@ class Fitted:
         return made
 
 
-def prepare(series: Series, kernels: Kernels, lengths: Sequence[int]) -> Prepared:
-    """Return a series made ready: its local means, and windows of every length."""
-    local = moments.means(series, kernels)
+def prepare(whole: Series, kernels: Kernels, lengths: Sequence[int], cells: int, seed: int) -> Prepared:
+    """Return a series made ready: local means of all cells; production and windows of at most `cells` per stage."""
+    series, full = whole.thinned(cells, seed), moments.means(whole, kernels)
+    thin = moments.means(series, kernels)
+    noise, seen = full.noise + thin.noise, full.seen * thin.seen
+    local = replace(thin, level=full.level, drift=full.drift, noise=noise, seen=seen)
     last = len(series.stages) - 1
     windows = {}
     for length in set(lengths):
@@ -221,21 +232,20 @@ def fit(
     free = 0 if inputs is None else inputs(0.0, stage.material[:1]).shape[1]
     genes = stage.y.shape[1]
     numbers = start or Numbers(genes, genes + free + known, settings.decay_per_h, inputs)
-    thin = [one.thinned(settings.cells, seed) for one in series]
-    kernels = Kernels.over(thin[0], settings.places, settings.width, seed)
+    kernels = Kernels.over(series[0], settings.places, settings.width, seed)
     lengths = [length for phase in settings.phases for length in phase.windows]
-    ready = [prepare(one, kernels, lengths) for one in thin]
+    ready = [prepare(one, kernels, lengths, settings.cells, seed) for one in series]
     losses = [_minimise(numbers, ready, phase, settings, prior) for phase in settings.phases]
     return Fitted(numbers, tuple(losses), settings)
 
 
-def _misfit(numbers: Numbers, ready: Sequence[Prepared], phase: Phase, step_h: float) -> Tensor:
+def _misfit(numbers: Numbers, ready: Sequence[Prepared], phase: Phase, numerics: tuple[float, float]) -> Tensor:
     total = numbers.bias.new_zeros(())
     for one in ready:
         if phase.weak:
-            total = total + phase.weak * (one.weak(numbers) ** 2).mean()
+            total = total + phase.weak * (one.weak(numbers, numerics[1]) ** 2).mean()
         for length in phase.windows:
-            total = total + (one.rolled(numbers, length, step_h) ** 2).mean()
+            total = total + (one.rolled(numbers, length, numerics) ** 2).mean()
     return total / len(ready)
 
 
@@ -254,9 +264,12 @@ def _penalty(numbers: Numbers, settings: Settings, prior: Tensor | None) -> Tens
 def _minimise(
     numbers: Numbers, ready: Sequence[Prepared], phase: Phase, settings: Settings, prior: Tensor | None
 ) -> float:
-    def loss() -> Tensor:
-        return _SCALE * _misfit(numbers, ready, phase, settings.step_h) + _penalty(numbers, settings, prior)
+    numerics = settings.step_h, settings.floor
 
+    def loss() -> Tensor:
+        return 0.5 * _misfit(numbers, ready, phase, numerics) + _penalty(numbers, settings, prior)
+
+    numbers.log_decay.requires_grad_(phase.decay)
     return lbfgs(numbers, loss, phase.iterations)
 
 
@@ -277,7 +290,7 @@ def lbfgs(module: nn.Module, loss: Callable[[], Tensor], iterations: int) -> flo
         put(flat)
         value = loss()
         slopes = torch.autograd.grad(value, parameters, materialize_grads=True)
-        return float(value), torch.cat([slope.ravel() for slope in slopes]).numpy()
+        return float(value.detach()), torch.cat([slope.ravel() for slope in slopes]).numpy()
 
     begin = torch.nn.utils.parameters_to_vector(parameters).detach().numpy().copy()
     options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 30, "ftol": 1e-10, "gtol": 1e-8}

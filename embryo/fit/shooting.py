@@ -91,9 +91,11 @@ def residuals(
     rolled: Window,
     law: Law,
     decay: Float[Tensor, " genes"],
-    step_h: float,
+    numerics: tuple[float, float],
 ) -> Float[Tensor, "reached places genes"]:
-    """Return measured minus rolled local means at every stage that a window reaches; 0 where not seen or silenced.
+    """Return measured minus rolled local means at every stage that a window reaches, in standard deviations.
+
+    0 where not seen or silenced.
 
     Parameters
     ----------
@@ -105,9 +107,10 @@ def residuals(
         ``law(y, columns, t_h)``: production in levels per hour; `columns` as given, interpolated in time.
     decay
         lambda, 1/h.
-    step_h
-        Longest step.
+    numerics
+        Longest step in hours, and the levels that are added in quadrature to the noise by chance.
     """
+    step_h, floor = numerics
     y, left = rolled.y, []
     heard = audible(series, decay)
     for j, weight in enumerate(rolled.weights):
@@ -118,5 +121,6 @@ def residuals(
         for early, late in pairwise(at):
             y = step(y, law, decay, (early, late))
         seen = local.seen[number + 1] * local.seen[rolled.first]
-        left.append((local.level[number + 1] - weight.T @ y) * seen[:, None] * heard)
+        scale = seen[:, None] * heard / torch.sqrt(local.noise[number + 1] + floor**2)
+        left.append((local.level[number + 1] - weight.T @ y) * scale)
     return torch.stack(left)

@@ -1,0 +1,55 @@
+import numpy as np
+import torch
+
+from embryo.fit import circuit
+from embryo.fit.circuit import Phase, Settings
+from embryo.fit.moments import Series, Stage
+
+TRUE_W = np.array([[3.0, 0.0, 5.0], [6.0, 0.0, 0.0]])  # columns: both genes, then the input
+TRUE_H = np.array([-3.0, -3.0])
+
+
+def series(cells: int = 300, decay: float = 0.8, seed: int = 0) -> Series:
+    """An input of place switches gene 0, which switches gene 1; other cells at every stage."""
+    rng = np.random.default_rng(seed)
+    stages = []
+    for t in range(7):
+        m = rng.random((cells, 1))
+        y = np.zeros((cells, 2))
+        for _ in range(t * 20):
+            made = decay / (1 + np.exp(-(np.hstack([y, m]) @ TRUE_W.T + TRUE_H)))
+            y = y * np.exp(-decay / 20) + made / decay * (1 - np.exp(-decay / 20))
+        parts = [torch.tensor(part) for part in (y, m, m[:, :0], m)]
+        stages.append(Stage(float(t), *parts, torch.arange(cells) % 3))
+    return Series(tuple(stages))
+
+
+def settings(**changes: object) -> Settings:
+    phases = (Phase(iterations=100), Phase(weak=0.0, windows=(1, 0), iterations=150, decay=True))
+    return Settings(places=12, cells=150, phases=phases, l1=1e-3, **changes)
+
+
+def test_decay_and_regulation_are_recovered_without_matching_cells() -> None:
+    fitted = circuit.fit([series()], settings(), seed=0)
+    np.testing.assert_allclose(fitted.numbers.decay.detach().numpy(), 0.8, rtol=0.1)
+    w = fitted.numbers.weights.detach().numpy()
+    assert w[1, 0] > 4
+    assert abs(w[1, 2]) < 0.3 * w[1, 0]
+    made = fitted.circuit(["a", "b"], ["m"], [], torch.ones(2))
+    y, m = torch.rand(4, 2), torch.rand(4, 1)
+    expected = fitted.numbers.production(y.double(), m.double(), 0.0, m)
+    torch.testing.assert_close(made.production(y, m, torch.zeros(4, 0)).double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_one_seed_one_fit() -> None:
+    few = Settings(places=5, cells=50, phases=(Phase(iterations=5),))
+    one, two = (circuit.fit([series(100)], few, seed=3).numbers.weights for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_a_prior_is_soft() -> None:
+    """Edges that the prior calls unlikely are still found."""
+    prior = torch.ones(2, 3, dtype=torch.float64)
+    prior[1, 0] = 5.0
+    fitted = circuit.fit([series()], settings(), seed=0, prior=prior)
+    assert float(fitted.numbers.weights[1, 0].detach()) > 3
