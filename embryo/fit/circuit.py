@@ -4,21 +4,21 @@ Decay, rates and the inputs' own lengths and lifetimes are numbers of the fit. W
 penalty, which a prior makes cheap on the edges that it names: a soft prior, since a wrong hard one is worse than none.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from embryo.core.errors import DivergedError, Problem
 from embryo.fields.circuit import Circuit
 from embryo.fit import moments, shooting
+from embryo.fit.descent import lbfgs
 from embryo.fit.moments import Kernels, Means, Series
 from embryo.fit.shooting import Window
 
+_ROUND = 60  # iterations between two measurements of the curvature
 _SOFT = 1e-3  # below the square root of this a weight is as good as zero to the L1 penalty
 
 
@@ -107,12 +107,15 @@ class Numbers(nn.Module):
         """Return lambda, 1/h."""
         return self.log_decay.exp()
 
+    def columns(self, y: Tensor, given: Tensor, t_h: float, material: Tensor) -> Float[Tensor, "cells columns"]:
+        """Return what the weights act on: levels, inputs, signals."""
+        return torch.cat([y, given] if self.inputs is None else [y, self.inputs(t_h, material), given], 1)
+
     def production(
         self, y: Float[Tensor, "cells genes"], given: Float[Tensor, "cells given"], t_h: float, material: Tensor
     ) -> Float[Tensor, "cells genes"]:
         """Return levels per hour; `given` are inputs measured and signals, in this order."""
-        parts = [y, given] if self.inputs is None else [y, self.inputs(t_h, material), given]
-        u = torch.cat(parts, 1) @ self.weights.T + self.bias
+        u = self.columns(y, given, t_h, material) @ self.weights.T + self.bias
         return torch.exp(self.log_decay + self.log_scale) * torch.sigmoid(u)
 
 
@@ -270,33 +273,37 @@ def _minimise(
         return 0.5 * _misfit(numbers, ready, phase, numerics) + _penalty(numbers, settings, prior)
 
     numbers.log_decay.requires_grad_(phase.decay)
-    return lbfgs(numbers, loss, phase.iterations)
+    own = [] if numbers.inputs is None else list(numbers.inputs.parameters())
+    others = [p for p in (numbers.log_decay, numbers.log_scale, *own) if p.requires_grad]
+    last = float("inf")
+    for begin in range(0, phase.iterations, _ROUND):
+        metric = _curvature(numbers, ready, settings, prior)
+        value = lbfgs([numbers.weights, numbers.bias], others, loss, metric, min(_ROUND, phase.iterations - begin))
+        if value > last * (1 - 1e-4):
+            break
+        last = value
+    return value
 
 
-def lbfgs(module: nn.Module, loss: Callable[[], Tensor], iterations: int) -> float:
-    """Minimise `loss` over the parameters of a module, in place; return the last value.
-
-    Raises
-    ------
-    DivergedError
-        If the loss leaves the finite numbers.
-    """
-    parameters = [p for p in module.parameters() if p.requires_grad]
-
-    def put(flat: np.ndarray) -> None:
-        torch.nn.utils.vector_to_parameters(torch.from_numpy(flat.copy()), parameters)
-
-    def both(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        put(flat)
-        value = loss()
-        slopes = torch.autograd.grad(value, parameters, materialize_grads=True)
-        return float(value.detach()), torch.cat([slope.ravel() for slope in slopes]).numpy()
-
-    begin = torch.nn.utils.parameters_to_vector(parameters).detach().numpy().copy()
-    options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 30, "ftol": 1e-10, "gtol": 1e-8}
-    found = minimize(both, begin, jac=True, method="L-BFGS-B", options=options)
-    if not np.isfinite(found.fun):
-        problem = Problem("a loss that is not finite", "finite levels and inputs", "look for NaN in the panel")
-        raise DivergedError(problem, subject="circuit from snapshots")
-    put(found.x)
-    return float(found.fun)
+@torch.no_grad()
+def _curvature(
+    numbers: Numbers, ready: Sequence[Prepared], settings: Settings, prior: Tensor | None
+) -> Float[Tensor, "genes columns columns"]:
+    """Gauss-Newton curvature of every row (weights, then bias) in the moment equations, penalties included."""
+    w = numbers.weights
+    total = w.new_zeros(len(w), w.shape[1] + 1, w.shape[1] + 1)
+    for one in ready:
+        h = float(np.diff(one.series.times_h).mean())
+        gain = -torch.expm1(-numbers.decay * h) / numbers.decay
+        for number, stage in enumerate(one.series.stages):
+            z = numbers.columns(stage.y, torch.cat([stage.inputs, stage.signals], 1), stage.t_h, stage.material)
+            z = torch.cat([z, torch.ones_like(z[:, :1])], 1)
+            share = torch.sigmoid(z[:, :-1] @ w.T + numbers.bias)
+            steep = gain * torch.exp(numbers.log_decay + numbers.log_scale) * share * (1 - share)
+            scale = one.local.seen[number, :, None] / torch.sqrt(one.local.noise[number] + settings.floor**2)
+            k = one.local.weights[number]
+            for a in range(len(w)):
+                slope = (k.T @ (steep[:, a, None] * z)) * scale[:, a, None]
+                total[a] += slope.T @ slope / one.local.level[..., 0].numel() / len(w) / len(ready)
+    bend = settings.l1 * (1.0 if prior is None else prior) / (w.abs() + 0.1) + 2e-6
+    return total + torch.diag_embed(torch.cat([bend, torch.full_like(w[:, :1], 1e-5)], 1))

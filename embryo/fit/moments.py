@@ -64,7 +64,8 @@ class Stage:
         """Return the stage of chosen cells."""
         growth = None if self.growth_per_h is None else self.growth_per_h[rows]
         parts = (part[rows] for part in (self.y, self.inputs, self.signals, self.material, self.embryo))
-        return Stage(self.t_h, *parts, growth)
+        y, inputs, signals, material, embryo = parts
+        return Stage(self.t_h, y, inputs, signals, material, embryo, growth)
 
     @property
     def growth(self) -> Float[Tensor, " cells"]:

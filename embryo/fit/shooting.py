@@ -117,7 +117,10 @@ def residuals(
         number = rolled.first + j
         t0, t1 = series.times_h[number], series.times_h[number + 1]
         count = max(1, int(np.ceil((t1 - t0) / step_h - 1e-9)))
-        at = [(torch.lerp(*rolled.columns[j : j + 2], q / count), t0 + q * (t1 - t0) / count) for q in range(count + 1)]
+        at = [
+            (torch.lerp(rolled.columns[j], rolled.columns[j + 1], q / count), t0 + q * (t1 - t0) / count)
+            for q in range(count + 1)
+        ]
         for early, late in pairwise(at):
             y = step(y, law, decay, (early, late))
         seen = local.seen[number + 1] * local.seen[rolled.first]
