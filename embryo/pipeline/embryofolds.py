@@ -5,18 +5,23 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from anndata import AnnData
 
-from embryo import datasets, embed, reconstruct
+from embryo import embed, reconstruct
 from embryo.core import schema
 from embryo.core.errors import ConfigError, Problem
 from embryo.evaluate.tracked import dealt
-from embryo.pipeline import chosen
+from embryo.pipeline import chosen, timeboards
 from embryo.pipeline.timeboards import TimeBoard
 
 _CELLS = 90  # living at the start, by default
+_ACROSS = "celegans-epic"  # its clock and its gene vectors are made across embryos
 
 
 def start_h(adata: AnnData, board: TimeBoard) -> float:
-    """Return when forecasts start: the board's time, or when the embryos have about 90 cells (median)."""
+    """Return when forecasts start: the board's time, or when the embryos have about 90 cells (median).
+
+    Without a time of the board the numbers of cells of all embryos decide, at all times: later ones of those that are
+    held out too. Give ``start_h`` where nothing of their future may be known.
+    """
     if board.start_h is not None:
         return board.start_h
     counts = adata.obs.groupby([schema.TIME, schema.EMBRYO], observed=True).size().groupby(schema.TIME).median()
@@ -66,13 +71,13 @@ def folds(
     board
         Start and horizons.
     seed
-        Of the encoder.
+        Of the reading and of the encoder.
     parts
         Names of the embryos that each fold holds out.
     """
     t0 = start_h(adata, board)
     for held in parts:
-        cells = _read_without(adata, board, held, t0)
+        cells = _read_without(adata, board, held, seed)
         t = cells.obs[schema.TIME].to_numpy(float)
         window = (t >= t0 - schema.SAME_TIME_H) & (t <= t0 + max(board.horizons_h) + schema.SAME_TIME_H)
         cells = cells[window].copy()
@@ -88,9 +93,13 @@ def folds(
         yield kept[~out].copy(), kept[out].copy()
 
 
-def _read_without(adata: AnnData, board: TimeBoard, held: Sequence[str], t0_h: float) -> AnnData:
-    """Return the cells, read anew where the converter computes across embryos and must not know those held out."""
-    if board.read.dataset != "celegans-epic":
+def _read_without(adata: AnnData, board: TimeBoard, held: Sequence[str], seed: int) -> AnnData:
+    """Return the cells, read anew where the converter computes across embryos and must not know those held out.
+
+    All that the board asks of its cells is asked again, so that no embryo comes back that it leaves out.
+    """
+    if board.read.dataset != _ACROSS or board.read.path is not None:
         return adata
-    known = {"held_out": list(held), "synchronise_until_h": t0_h}
-    return datasets.load(board.read.dataset, **{**board.read.params, **known})
+    known = {"held_out": list(held), "synchronise_until_h": start_h(adata, board)}
+    read = board.read.model_copy(update={"params": {**board.read.params, **known}})
+    return timeboards.load(board.model_copy(update={"read": read}), seed)

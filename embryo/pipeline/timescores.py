@@ -80,6 +80,8 @@ def _embryos(adata: AnnData, board: TimeBoard, seeds: Sequence[int], tick: Tick)
     rest = [s for s in result.sentences if s.startswith("Chosen")]
     said = {split: [s for s in result.sentences if f", {split}" in s and s not in rest] for split in splits}
     start = f"From {t0:g} h; {len(held)} folds, {sum(map(len, held))} embryos held out."
+    if board.start_h is None:
+        start += " The numbers of cells of all embryos chose the start, held-out ones among them."
     return Judged(result.table, said, {splits[0]: [start, *rest]})
 
 

@@ -1,14 +1,18 @@
 """Whole embryos held out, fold by fold."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
 
+from embryo import datasets
 from embryo.config import Embed, Read
 from embryo.core import schema
 from embryo.core.errors import ConfigError
-from embryo.pipeline import embryofolds
+from embryo.pipeline import embryofolds, timeboards
 from embryo.pipeline.timeboards import TimeBoard
 
 EMBRYOS = [f"e{k}" for k in range(6)]
@@ -69,3 +73,38 @@ def test_what_lies_after_the_start_of_a_held_out_embryo_changes_nothing_but_itse
     start = (test.obs[schema.TIME] <= 0.5).to_numpy()
     np.testing.assert_array_equal(test.obsm[schema.ALIGNED][start], moved.obsm[schema.ALIGNED][start])
     assert not np.allclose(test.obsm[schema.ALIGNED][~start], moved.obsm[schema.ALIGNED][~start])
+
+
+def test_what_is_made_across_embryos_is_made_anew_and_asked_the_same(
+    adata: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The converter is told who is held out and until when it may look; the board's filters hold in every fold."""
+    adata.obs[schema.PERTURBATION] = np.where(adata.obs[schema.EMBRYO] == "e5", "knockout a", "")
+    adata.obsm["elsewhere"] = adata.obsm[schema.SPATIAL] * 2.0
+    asked: list[dict[str, Any]] = []
+
+    def load(name: str, **params: Any) -> AnnData:
+        assert name == "celegans-epic"
+        asked.append(params)
+        return adata.copy()
+
+    monkeypatch.setattr(datasets, "load", load)
+    read = Read(dataset="celegans-epic", params={"step_min": 15}, start_h=0.5, end_h=1.2)
+    how = board(read=read, positions="elsewhere", horizons_h=[0.5], start_h=0.5)
+    cells = timeboards.load(how, 0)
+    parts = [("e0", "e1"), ("e2",)]
+    made = list(embryofolds.folds(cells, how, 0, parts))
+    told = {"step_min": 15, "synchronise_until_h": 0.5}
+    assert asked == [{"step_min": 15}, {**told, "held_out": ["e0", "e1"]}, {**told, "held_out": ["e2"]}]
+    for (train, test), held in zip(made, parts, strict=True):
+        assert set(test.obs[schema.EMBRYO]) == set(held)
+        assert set(train.obs[schema.EMBRYO]) == set(EMBRYOS) - {"e5", *held}
+        assert set(train.obs[schema.TIME]) == {0.5, 1.0}
+        np.testing.assert_array_equal(train.obsm[schema.SPATIAL], adata[train.obs_names].obsm["elsewhere"])
+
+
+def test_a_file_of_ones_own_is_not_read_again(adata: AnnData, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(datasets, "load", None)  # calling it would fail
+    how = board(read=Read(dataset="celegans-epic", path=tmp_path / "own.h5ad"), start_h=0.5)
+    ((train, _),) = embryofolds.folds(adata, how, 0, [("e2",)])
+    assert set(train.obs[schema.EMBRYO]) == set(EMBRYOS) - {"e2"}
