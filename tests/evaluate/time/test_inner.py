@@ -91,3 +91,20 @@ def test_a_checksum_knows_every_number(line) -> None:
     states = (*line.states[:2], changed, *line.states[3:])
     assert inner.digest(line) != inner.digest(type(line)(line.times_h, states, line.labels, line.groups, False))
     assert inner.digest(line) == inner.digest(type(line)(line.times_h, line.states, line.labels, line.groups, False))
+
+
+def test_what_is_wrong_in_mass_alone_is_missed(make_state, make_series, rng) -> None:
+    """Half of the cells here, half 5 away; a prediction with the very cells but nine tenths of the mass on one side.
+
+    Against `embryo.measure` with those masses; without them both would be alike.
+    """
+    z = np.concatenate([rng.normal(0, 1, (60, 1)), rng.normal(5, 1, (60, 1))])
+    truth = make_state(z)
+    training = make_series({0.0: truth, 1.0: truth})
+    mass = np.repeat([0.9 / 60, 0.1 / 60], 60)
+    wrong = State(truth.z, truth.g, truth.x, torch.from_numpy(np.log(mass)).float())
+    ruler = inner.Ruler.of(training)
+    right, off = ruler.gram([truth, wrong], truth, 0).diagonal()
+    z = truth.z.double().numpy()
+    assert off == pytest.approx(measure.energy_distance(z, z, mass, np.ones(120)) / ruler.z, rel=1e-5)
+    assert off > right + 0.3

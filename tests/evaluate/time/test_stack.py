@@ -77,13 +77,6 @@ def test_where_nothing_learned_helps_it_is_a_floor_and_says_so(line) -> None:
     assert "nothing learned helped: this is a floor" in choice.sentence
 
 
-def test_the_truth_is_never_looked_at(line, make_state) -> None:
-    """The choice for a time is the same whatever happens then, because nothing but the training stages goes in."""
-    held = line.without(2)
-    made = [shifted("a", 0.3), shifted("b", -0.5)]
-    assert stack.stacked(made)[1].choose(held, 2.0) == stack.stacked(made)[1].choose(line.without(2), 2.0)
-
-
 def test_without_a_fold_all_take_part_alike(line) -> None:
     few = line.without(4).without(3).without(1)
     choice = stack.stacked([shifted("a", 0.0), shifted("b", 9.0, "floor")])[1].choose(few, 1.0)
@@ -102,6 +95,62 @@ def test_a_law_that_explains_all_stages_is_trusted_between_them_only(line) -> No
     assert after.misfit is None
     assert after.shares.get("law", 0.0) < stack.TRUST
     assert ours.predict(line, 3.0, 0) is not None
+
+
+@pytest.mark.parametrize(("misfit", "trusted"), [(0.009, True), (0.05, False)])
+def test_a_law_is_trusted_up_to_a_hundredth_of_the_spread(line, misfit: float, trusted: bool) -> None:
+    base = shifted("law", 0.6)
+    law = Law("law", "ours", base.predict, False, lambda series, seed: misfit)
+    choice = stack.stacked([law, shifted("floor", 0.1, "floor")])[1].choose(line, 3.0)
+    assert (choice.misfit == misfit) is trusted
+    assert (choice.shares.get("law", 0.0) >= stack.TRUST) is trusted
+
+
+def evidence(*folds: list[list[float]], gaps: tuple[float, ...] = (), noise: float = 0.0) -> stack.Evidence:
+    grams = np.array(folds)
+    return stack.Evidence(grams, np.full(len(grams), noise), np.array(gaps or [1.0] * len(grams)))
+
+
+def test_half_of_what_candidates_miss_together_is_believed() -> None:
+    """Of two candidates with K = [[a, c], [c, b]] the share of the first is (b - c/2) / (a + b - c)."""
+    how, w = stack.mixed(evidence([[2.0, 1.0], [1.0, 4.0]]), np.array([False, False]))
+    assert how == "a mixture"
+    assert w == pytest.approx([3.5 / 5, 1.5 / 5], rel=1e-6)
+
+
+def test_folds_weigh_as_one_over_their_gap_squared() -> None:
+    """Gaps of 1 and 2 hours: 4 to 1. Own misses (1.8, 3.6) then give shares in the ratio of 2 to 1."""
+    made = evidence([[1.0, 0.0], [0.0, 4.0]], [[5.0, 0.0], [0.0, 2.0]], gaps=(1.0, 2.0))
+    np.testing.assert_allclose(made.mean(), [[1.8, 0.0], [0.0, 3.6]])
+    np.testing.assert_allclose(made.mean(without=0), [[5.0, 0.0], [0.0, 2.0]])
+    assert stack.mixed(made, np.array([False, False]))[1] == pytest.approx([2 / 3, 1 / 3], rel=1e-6)
+    noisy = stack.Evidence(made.grams, np.array([1.0, 2.0]), made.gap_h)
+    assert noisy.mean_noise() == pytest.approx(1.2)
+
+
+def together(*own: float) -> list[list[float]]:
+    """K of candidates that miss so much each, and nine tenths of it in one direction."""
+    root = np.sqrt(own)
+    return (0.1 * np.diag(own) + 0.9 * np.outer(root, root)).tolist()
+
+
+def test_no_fold_has_a_say_in_what_it_is_predicted_with() -> None:
+    """On all folds the third is the best and beats every mixture; but the second fold alone names the second.
+
+    The second misses 6 on the first fold, more than a mixture does: what a fold says of itself is not asked.
+    """
+    made = evidence(together(3.0, 6.0, 2.0), together(3.0, 1.0, 1.05))
+    assert stack.shares(made.mean(), 0.0, np.arange(3), None).tolist() == [0.0, 0.0, 1.0]
+    w = stack.shares(made.mean(), 0.0, np.arange(3), stack.SHRINKAGE)
+    assert all(w @ gram @ w > gram[2, 2] for gram in made.grams)
+    assert stack.mixed(made, np.zeros(3, dtype=bool))[0] == "a mixture"
+
+
+def test_what_wins_every_fold_from_the_others_stands_alone() -> None:
+    made = evidence(together(3.0, 6.0, 2.0), together(3.0, 4.0, 1.05))
+    how, w = stack.mixed(made, np.zeros(3, dtype=bool))
+    assert how == "the best single candidate"
+    assert w.tolist() == [0.0, 0.0, 1.0]
 
 
 def test_a_mixture_keeps_shares_and_the_mean_number(make_state, rng) -> None:
