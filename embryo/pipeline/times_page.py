@@ -57,7 +57,7 @@ class Found:
     @property
     def summary(self) -> str:
         """Return one line about the board."""
-        said = [s for split in self.sentences for s in self.verdicts(split) if " than " in s]
+        said = [s for split in self.sentences for s in self.verdicts(split) if " than " in s or ": the same as " in s]
         better = sum("better than" in s and "not better than" not in s for s in said)
         return f"{self.facts}; better than the best floor on {better} of {len(said)} comparisons"
 

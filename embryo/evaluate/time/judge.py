@@ -20,6 +20,8 @@ from embryo.evaluate.time.predictor import Predictor
 from embryo.evaluate.time.scores import Yardstick
 from embryo.evaluate.time.series import Series
 
+_ROUNDED = 1e-5, 1e-6  # gains within so much of the scores, or of 1, are rounding: states are 32-bit numbers
+
 _Tick = Callable[[str, int, int], None]
 _Ceiling = Callable[..., Iterator[tuple[Metric, str, Interval]]]
 
@@ -71,7 +73,7 @@ def judge(  # noqa: PLR0913  what is judged, on what, by whom, and how much of i
     The best floor is chosen per metric by its score on the truth, which favours the floor. Intervals: Bayesian
     bootstrap over the embryos of the truth, or over the cells of the only one, times seeds
     (`embryo.evaluate.time.intervals`); they say how the scores of these predictions may be off for want of truth, not
-    what other training embryos would have given.
+    what other training embryos would have given. A gain that is no more than rounding is none: "the same as" the floor.
 
     Parameters
     ----------
@@ -235,8 +237,8 @@ class Sheet:
         for model in (m for m in by_model if self.roles[m] == "ours"):
             mine, theirs = by_model[model], by_model[best]
             gain = self.bootstrap.interval(mine.minus(theirs) if sign > 0 else theirs.minus(mine))
-            head = "better than" if gain.low > 0 else "worse than" if gain.high < 0 else "not better than"
-            yield model, best, gain, f"{head} {best}"
+            scale = max(abs(float(s.values.mean())) for s in (mine, theirs))
+            yield model, best, gain, f"{_head(gain, max(_ROUNDED[0] * scale, _ROUNDED[1]))} {best}"
 
     def _ceilings(self, series: Series) -> Mapping[Metric, list[dict[str, object]]]:
         limits = {"cells": self.yard.max_cells, "transport": self.yard.max_transport}
@@ -246,6 +248,16 @@ class Sheet:
             for metric, name, found in made(series, self.truth, **limits):
                 out.setdefault(metric, []).append(self._row(metric, name, role, found))
         return out
+
+
+def _head(gain: Interval, rounded: float) -> str:
+    """Say how a model compares with a floor; `rounded` is what two scores differ by for the rounding of numbers."""
+    low, high = (gain.value if np.isnan(end) else end for end in (gain.low, gain.high))
+    if max(abs(low), abs(high), abs(gain.value)) <= rounded:
+        return "the same as"
+    if gain.low > rounded:
+        return "better than"
+    return "worse than" if gain.high < -rounded else "not better than"
 
 
 def _sample(scores: Sequence[Score], wobble: Float[np.ndarray, " draws"] | None, *, random: bool) -> Sample:

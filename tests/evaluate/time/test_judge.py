@@ -5,7 +5,9 @@ import torch
 from embryo.core import table
 from embryo.core.errors import EmbryoError
 from embryo.core.state import State
+from embryo.core.table import Interval
 from embryo.evaluate.time import FLOORS, Limits, Predictor, judge, require_bounds
+from embryo.evaluate.time.judge import _head
 
 LIMITS = Limits(draws=300)
 
@@ -53,6 +55,38 @@ def test_a_floor_under_another_name_is_not_better(curved) -> None:
     assert len(differences) == len(FLOORS) - 1
     assert not differences.verdict.str.startswith("better").any()
     assert (differences.low <= 1e-12).all()
+
+
+def test_a_gain_that_is_rounding_is_none(curved, make_series, make_state) -> None:
+    """Numbers of cells that differ in the seventh digit are the same number; in the third they are not."""
+    training, truth = (make_series(dict(zip(s.times_h, s.states, strict=True)), counts_grow=True) for s in curved)
+    last = training.states[1]
+    said = {}
+    for off in (5e-7, 1e-3):
+        near = State(last.z, last.g, last.x, last.log_mass + off)
+        rows = judge("toy", training, truth, [always(near)], limits=LIMITS).table
+        row = rows[(rows.role == "difference") & (rows.metric == "error of cell number")].iloc[0]
+        assert 0 < abs(row["value"]) < 1.1 * off + 1e-6
+        said[off] = row["verdict"]
+    assert said[5e-7].startswith("the same as")
+    assert said[1e-3].startswith("not better than")
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ((-4.29e-8, -5.33e-8, -2.6e-8), "the same as"),
+        ((4e-8, 2e-8, 5e-8), "the same as"),
+        ((0.0, np.nan, np.nan), "the same as"),
+        ((0.5, np.nan, np.nan), "not better than"),
+        ((5e-5, 5e-7, 1e-4), "not better than"),
+        ((-5e-5, -1e-4, -5e-7), "not better than"),
+        ((0.2, 0.1, 0.3), "better than"),
+        ((-0.2, -0.3, -0.1), "worse than"),
+    ],
+)
+def test_words_stand_for_more_than_rounding(found: tuple[float, float, float], words: str) -> None:
+    assert _head(Interval(*found, 5), 1e-6) == words
 
 
 def test_seeds_reach_random_predictors_alone(curved, make_state) -> None:
