@@ -313,6 +313,17 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=False)
 
 
+def rooted(config: Config) -> Config:
+    """Return the config with absolute paths, which mean the same from every directory."""
+    read, e = config.read, config.embed
+    given = {"weights": e.weights, "orthologs": e.orthologs}
+    absolute = {name: path and path.expanduser().absolute() for name, path in given.items()}
+    path = {"path": read.path and read.path.expanduser().absolute()}
+    return config.model_copy(
+        update={"read": read.model_copy(update=path), "embed": e.model_copy(update=absolute)},
+    )
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that a config file holds; `ConfigError` where there is no such file, or it is no mapping."""
     cure = "give a YAML file such as configs/demo.yaml"

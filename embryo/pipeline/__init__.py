@@ -62,13 +62,14 @@ def run(
     job = _Job(RunFolder.create(out, config), tick or (lambda *_: None))
     before = ""
     stages = job.stages()
-    job.run.forget_others([stage for stage, _, _ in stages])
-    job.run.sign()
     for stage, depends_on, work in _first(stages, until):
         before = fingerprint(before, stage, depends_on)
         job.run.do(stage, before, work)
         if said is not None:
-            said(stage, job.run.stages[stage]["summary"])
+            said(stage, job.run.stages[stage]["summary"] + job.unread(stage))
+    job.run.forget_others([stage for stage, _, _ in stages])
+    job.run.sign()
+    job.run.settle()
     return job.run
 
 
@@ -130,13 +131,16 @@ class _Job:
         """Return (name, config that it depends on, work) in order; each also depends on all before it."""
         c, run = self.run.config, self.run
         edits = run.config.perturb.model_dump(mode="json")
-        source = [c.read.model_dump(mode="json"), c.split.model_dump(mode="json"), c.seed, contents(c.read.path)]
+        where = c.read.path and c.read.path.name  # a file is known by its contents, wherever it lies
+        cells_of = {**c.read.model_dump(mode="json"), "path": where}
+        source = [cells_of, c.split.model_dump(mode="json"), c.seed, run.digest("read", c.read.path)]
+        embed = {**c.embed.model_dump(mode="json"), "weights": c.embed.weights and c.embed.weights.name}
         genes = [e["gene"] for e in edits["edits"]]
         synthetic = edits["edits"] if c.read.dataset == "synthetic" else None
         fits = [(f"fit seed {s}", c.fit.model_dump(), lambda s=s: self._fit(s)) for s in rollouts.seeds(c)]
         return [
             ("read", [*source, synthetic], self._read),
-            ("embed", [c.embed.model_dump(mode="json"), contents(c.embed.weights), genes], self._embed),
+            ("embed", [embed, run.digest("embed", c.embed.weights), genes], self._embed),
             ("reconstruct", None, self._reconstruct),
             ("couple", c.couple.model_dump(), lambda: rollouts.couple_all(run, self.cells)),
             *fits,
@@ -147,6 +151,12 @@ class _Job:
             ("report", c.name, lambda: page.report(run, self.placed)),
         ]
 
+    def unread(self, stage: str) -> str:
+        """Say so where the source of a finished stage is no longer there."""
+        c = self.run.config
+        source = {"read": c.read.path, "embed": c.embed.weights}.get(stage)
+        return f" ({source.name} is no longer there: kept as it was)" if source and not source.exists() else ""
+
     def _keep(self, adata: AnnData, name: str) -> str:
         with store.atomic(self.run.path / name) as partial:
             adata.write_h5ad(partial, compression="gzip", compression_opts=1)
@@ -156,7 +166,9 @@ class _Job:
         adata = self.genes = cells.load(self.run.config)
         self._keep(adata, _GENES)
         meta = adata.uns.get(schema.META, {})
-        digest = contents(self.run.config.read.path) or meta.get("digest", "made here")
+        digest = contents(self.run.config.read.path)
+        self.run.used("read", digest)
+        digest = digest or meta.get("digest", "made here")
         self.run.sign({str(meta.get("dataset", "file")): str(digest)})
         parts = ", ".join(f"{len(cells.embryos(adata, p))} {p}" for p in (cells.TRAIN, cells.HELD_OUT, cells.EDITED))
         times = adata.obs[schema.TIME].nunique()
@@ -164,6 +176,7 @@ class _Job:
 
     def _embed(self) -> Work:
         summary = cells.embed_all(self.genes, self.run.config, self.run.path / "encoder.safetensors")
+        self.run.used("embed", contents(self.run.config.embed.weights))
         self.cells = cells.without_genes(self.genes)
         fitted = [] if self.run.config.embed.encoder == "precomputed" else ["encoder.safetensors"]
         return [self._keep(self.cells, _CELLS), *fitted], summary

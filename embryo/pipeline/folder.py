@@ -36,6 +36,7 @@ from embryo.core import provenance, schema, store
 from embryo.core.errors import Problem, StoreError
 
 MANIFEST = "run.json"
+_BEFORE, _ASIDE = ".before", "aside"  # folder and record of what a stage that is being redone had left
 _FORMAT = {"format": "embryo-run", "version": 1}
 
 
@@ -51,15 +52,21 @@ class RunFolder:
         Resolved config of the run.
     manifest
         Contents of ``run.json``.
+    signed
+        Whether its provenance is of this config.
     """
 
     path: Path
     config: Config
     manifest: dict[str, Any] = field(default_factory=dict)
+    signed: bool = False
 
     @classmethod
     def create(cls, path: Path, config: Config) -> "RunFolder":
         """Open `path` for a run of `config`: a new folder, or one that a run was made in before.
+
+        Paths in the config become absolute, so that the run can go on from any directory. The config of a run that has
+        finished stages stays as it is until a stage is done with the new one; see `settle`.
 
         Raises
         ------
@@ -72,11 +79,11 @@ class RunFolder:
         if path.is_dir() and any(path.iterdir()):
             manifest = _manifest(path)
         path.mkdir(parents=True, exist_ok=True)
-        manifest |= {"name": config.name, "stages": manifest.get("stages", {})}
-        run = cls(path, config, manifest)
-        run._write()
-        with store.atomic(path / "config.yaml") as partial:
-            partial.write_text(configs.dump(config), encoding="utf-8")
+        manifest["stages"] = manifest.get("stages", {})
+        run = cls(path, configs.rooted(config), manifest)
+        run._put_back()
+        if not run.stages:
+            run.settle()
         return run
 
     @classmethod
@@ -107,39 +114,94 @@ class RunFolder:
     def do(self, stage: str, fingerprint: str, work: Callable[[], tuple[Sequence[str], str]]) -> bool:
         """Run `work` unless it is done; returns whether it ran. `work` returns its outputs and a one-line summary.
 
-        Redoing a stage forgets it and all that came after it: nothing of an old config stays beside a new one.
+        Redoing a stage forgets it and all that came after it: nothing of an old config stays beside a new one. Where
+        `work` fails, or is interrupted, all is as it was before.
         """
         if self.done(stage, fingerprint):
             return False
-        self._forget(list(self.stages)[list(self.stages).index(stage) :] if stage in self.stages else [])
-        self._write()
+        self._set_aside(list(self.stages)[list(self.stages).index(stage) :] if stage in self.stages else [])
+        if not self.signed:
+            self.sign()
         start = time.perf_counter()
-        outputs, summary = work()
+        try:
+            outputs, summary = work()
+        except BaseException:
+            self._put_back()
+            raise
+        del self.manifest[_ASIDE]
         self.stages[stage] = {
             "fingerprint": fingerprint,
             "outputs": list(outputs),
             "summary": summary,
             "seconds": round(time.perf_counter() - start, 1),
         }
-        self._write()
+        self.settle()
+        _remove(self.path / _BEFORE)
         return True
+
+    def settle(self) -> None:
+        """Write the config and the manifest: what lies in the folder is of this config now."""
+        self.manifest["name"] = self.config.name
+        self._write()
+        with store.atomic(self.path / "config.yaml") as partial:
+            partial.write_text(configs.dump(self.config), encoding="utf-8")
+
+    def _set_aside(self, names: Sequence[str]) -> None:
+        """Move what stages left out of the way, on record, until it is known whether it is needed again."""
+        self.manifest[_ASIDE] = {
+            "stages": dict(self.stages),
+            "provenance": self.manifest.get("provenance"),
+            "outputs": self._outputs_of(names),
+        }
+        self.manifest["stages"] = {name: record for name, record in self.stages.items() if name not in names}
+        _remove(self.path / _BEFORE)
+        self._write()
+        for output in self.manifest[_ASIDE]["outputs"]:
+            _move(self.path / output, self.path / _BEFORE / output)
+
+    def _put_back(self) -> None:
+        """Undo `_set_aside`, that of a killed process too."""
+        kept = self.manifest.get(_ASIDE)
+        if kept is not None:
+            for output in kept["outputs"]:
+                _move(self.path / _BEFORE / output, self.path / output)
+            self.manifest["stages"] = kept["stages"]
+            self.manifest["provenance"] = kept["provenance"] or {}
+            del self.manifest[_ASIDE]
+            self._write()
+        _remove(self.path / _BEFORE)
+
+    def digest(self, name: str, path: Path | None) -> str:
+        """Return the digest of a source, `contents`; where it is no longer there, that of when it was last used."""
+        gone = path is not None and not path.exists()
+        return str(self.manifest.get("sources", {}).get(name, "")) if gone else contents(path)
+
+    def used(self, name: str, digest: str) -> None:
+        """Keep the digest of a source that a stage has used."""
+        self.manifest["sources"] = {**self.manifest.get("sources", {}), name: digest}
 
     def forget_others(self, stages: Sequence[str]) -> None:
         """Forget stages that this config no longer has, such as fits with further seeds, and what they left."""
         self._forget([name for name in self.stages if name not in stages])
 
     def _forget(self, names: Sequence[str]) -> None:
-        """Drop the records of stages, and of their outputs those that no stage before them made too."""
-        gone = [output for name in names for output in self.stages.pop(name)["outputs"]]
-        kept = {output for record in self.stages.values() for output in record["outputs"]}
-        for output in set(gone) - kept:
+        """Drop the records of stages and their outputs."""
+        for output in self._outputs_of(names):
             _remove(self.path / output)
+        for name in names:
+            del self.stages[name]
+
+    def _outputs_of(self, names: Sequence[str]) -> list[str]:
+        """Return the outputs of stages that no other stage made too."""
+        gone = {output for name in names for output in self.stages[name]["outputs"]}
+        kept = {output for name, record in self.stages.items() if name not in names for output in record["outputs"]}
+        return sorted(gone - kept)
 
     def sign(self, datasets: dict[str, Any] | None = None) -> None:
         """Write provenance: versions, seed, config and checksums (those known before, where none are given)."""
         datasets = self.manifest.get("provenance", {}).get("datasets", {}) if datasets is None else datasets
         record = provenance.provenance(self.config.seed, self.config.model_dump(mode="json"), datasets)
-        self.manifest["provenance"] = record
+        self.manifest["provenance"], self.signed = record, True
         self._write()
 
     def _write(self) -> None:
@@ -155,6 +217,14 @@ def contents(path: Path | None) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     files = sorted(p for p in path.rglob("*") if p.is_file())
     return fingerprint([(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files])
+
+
+def _move(path: Path, target: Path) -> None:
+    """Move a file or folder, if it is there, to the place of another."""
+    if path.exists():
+        _remove(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
 
 
 def _remove(path: Path) -> None:

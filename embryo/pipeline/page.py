@@ -60,7 +60,7 @@ def report(run: RunFolder, adata: AnnData) -> tuple[list[str], str]:
         films=[render.Shot(run.path / o, f"Control beside {label(run)}, same camera, same seed.") for o in films],
         cards=card(run, adata),
         notes=[_TIER, f"Read-out, training embryos left out in turn: {sentences['read_out']}.", *render.notes()],
-        provenance={**run.manifest["provenance"], "config": run.config.model_dump(mode="json")},
+        provenance=run.manifest["provenance"],
     )
     render.report(content, run.path / "report.html")
     return ["report.html"], "report.html"

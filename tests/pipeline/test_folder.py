@@ -40,12 +40,54 @@ def test_an_interrupted_stage_is_not_done_and_those_before_it_are(tmp_path: Path
     assert again.do("two", "g", lambda: write(again, "b"))
 
 
-def test_a_redone_stage_that_fails_is_not_remembered_as_done(tmp_path: Path) -> None:
+def failing(run: RunFolder) -> tuple[list[str], str]:
+    (run.path / "a").write_text("half")
+    raise ZeroDivisionError
+
+
+def test_a_redone_stage_that_fails_leaves_what_was_there_and_its_config(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    for stage, file in (("one", "a"), ("two", "b")):
+        run.do(stage, "old", lambda file=file: write(run, file))
+    other = RunFolder.create(tmp_path / "run", config.Config(name="other"))
+    with pytest.raises(ZeroDivisionError):
+        other.do("one", "new", lambda: failing(other))
+    left = RunFolder.open(tmp_path / "run")
+    assert left.config.name == left.manifest["name"] == "t"
+    assert left.done("one", "old")
+    assert left.done("two", "old")
+    assert not left.done("one", "new")
+    assert [(run.path / file).read_text() for file in "ab"] == ["x", "x"]
+    assert sorted(p.name for p in run.path.iterdir()) == ["a", "b", "config.yaml", "run.json"]
+    other.do("one", "new", lambda: write(other, "a"))
+    assert RunFolder.open(tmp_path / "run").config.name == "other"
+
+
+def test_what_a_killed_process_had_set_aside_is_put_back(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", CONFIG)
     run.do("one", "old", lambda: write(run, "a"))
-    with pytest.raises(ZeroDivisionError):
-        run.do("one", "new", lambda: ([], str(1 / 0)))
-    assert not RunFolder.open(tmp_path / "run").done("one", "old")
+    run._set_aside(["one"])
+    failing_left = run.path / "a"
+    failing_left.write_text("half")
+    again = RunFolder.create(tmp_path / "run", CONFIG)
+    assert again.done("one", "old")
+    assert failing_left.read_text() == "x"
+
+
+def test_paths_mean_the_same_from_every_directory_and_a_source_that_is_gone_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.csv").write_text("1")
+    monkeypatch.chdir(tmp_path)
+    given = config.parse({"read": {"path": "mine.csv", "dataset": None}})
+    run = RunFolder.create(tmp_path / "run", given)
+    assert run.config.read.path == RunFolder.open(run.path).config.read.path == tmp_path / "mine.csv"
+    run.used("read", run.digest("read", run.config.read.path))
+    run.sign()
+    assert run.manifest["provenance"]["config"]["read"]["path"] == "mine.csv"
+    before = run.digest("read", run.config.read.path)
+    (tmp_path / "mine.csv").unlink()
+    assert run.digest("read", run.config.read.path) == before != ""
 
 
 def test_the_fingerprint_is_of_everything_before() -> None:

@@ -1,5 +1,6 @@
 """New cells rolled out with the fields of a run."""
 
+import shutil
 from pathlib import Path
 
 import anndata as ad
@@ -104,6 +105,37 @@ def test_cells_and_runs_that_do_not_fit_are_told(run: Path, tmp_path: Path) -> N
     with pytest.raises(StoreError, match="without a fitted field"):
         newcells.roll(tmp_path / "young", run / "start.h5ad", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_whose_source_is_gone_keeps_what_it_has_and_says_so(run: Path, tmp_path: Path) -> None:
+    file = shutil.copy(run / "series.h5ad", tmp_path / "series.h5ad")
+    how = ("embed.dims=3", "couple.max_cells=100")
+    done = pipeline.run(configs.source(Path(file), how), tmp_path / "run", until="couple")
+    made, said = dict(done.stages), {}
+    (tmp_path / "moved").mkdir()
+    shutil.move(file, tmp_path / "moved/series.h5ad")
+    again = configs.load(tmp_path / "run/config.yaml")
+    assert pipeline.run(again, tmp_path / "run", until="couple", said=said.__setitem__).stages == made
+    assert "series.h5ad is no longer there" in said["read"]
+    changed = configs.load(tmp_path / "run/config.yaml", ("read.end_h=1",))
+    with pytest.raises(EmbryoError):
+        pipeline.run(changed, tmp_path / "run", until="couple")
+    left = pipeline.RunFolder.open(tmp_path / "run")
+    assert left.stages == made
+    assert left.config == again
+    assert all((left.path / o).exists() for record in made.values() for o in record["outputs"])
+
+
+def test_a_setting_that_cannot_work_costs_no_results(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "run", tmp_path / "run")
+    before = pipeline.RunFolder.open(tmp_path / "run")
+    changed = configs.load(tmp_path / "run/config.yaml", ("couple.method=tracks",))
+    with pytest.raises(EmbryoError):
+        pipeline.run(changed, tmp_path / "run", until="fit")
+    left = pipeline.RunFolder.open(tmp_path / "run")
+    assert (left.stages, left.config) == (before.stages, before.config)
+    assert (left.path / "fields/seed-1.safetensors").is_file()
+    assert (left.path / "couplings/000.zarr").is_dir()
 
 
 def test_a_law_that_reads_neighbours_is_a_setting(run: Path, tmp_path: Path) -> None:
