@@ -26,7 +26,7 @@ from embryo.core import provenance, schema, store, table
 from embryo.core.errors import ConfigError, Problem
 from embryo.encoders import stage2
 from embryo.encoders.options import Options
-from embryo.pipeline import boards, chosen
+from embryo.pipeline import boards, chosen, pages
 from embryo.pipeline.rollouts import Tick
 
 _BOARD, _METRIC = "hours between cells", "absolute error of hours"
@@ -102,6 +102,7 @@ def run(config: Clock, out: Path, *, tick: Tick | None = None) -> Path:
     EmbryoError
         If data, weights or split cannot be used, or Stage 1 has seen what is protected.
     """
+    pages.begin(out)
     adata = boards.source(config.read, needs=schema.Needs(times=3, counts=True), subject=config.name)
     options = Options(
         device=config.device, seed=config.seed, species=config.species, orthologs=config.orthologs, dtype="float32",

@@ -100,7 +100,7 @@ def run(
     EmbryoError
         If a board cannot be read. A model that cannot read a board is told on the page, and does not stop the others.
     """
-    commit = pages.begin(config, out)
+    commit = pages.begin(out)
     found = []
     for board in config.boards:
         job = _Job(config, board, out, commit, tick or (lambda *_: None))
@@ -126,6 +126,7 @@ class _Job:
     def run(self) -> embedding_page.Found:
         """Read, embed and judge."""
         loaded = boards.load(self.board, self.config.seed)
+        pages.keep_config(self.config, self.out)
         digest = cells_digest(loaded.cells)
         judged = self._embeddings(loaded.cells, digest)
         task = self.board.task(self.config.neighbours, self.config.pca, self.config.hvg)

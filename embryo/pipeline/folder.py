@@ -34,6 +34,7 @@ from embryo import config as configs
 from embryo.config import Config
 from embryo.core import provenance, schema, store
 from embryo.core.errors import Problem, StoreError
+from embryo.pipeline import places
 
 MANIFEST = "run.json"
 _BEFORE, _ASIDE = ".before", "aside"  # folder and record of what a stage that is being redone had left
@@ -73,8 +74,7 @@ class RunFolder:
         StoreError
             If the folder holds something else.
         """
-        if path.exists() and not path.is_dir():
-            raise StoreError(Problem(f"a file {path.name!r}", "a folder", "choose another --out"), subject="run folder")
+        places.require_no_file(path, "run folder")
         manifest = dict(_FORMAT)
         if path.is_dir() and any(path.iterdir()):
             manifest = _manifest(path)

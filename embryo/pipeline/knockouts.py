@@ -100,7 +100,7 @@ def run(
     EmbryoError
         If a board cannot be read.
     """
-    commit = pages.begin(config, out)
+    commit = pages.begin(out)
     found = []
     for board in config.boards:
         found.append(_Job(config, board, out, commit, tick or (lambda *_: None)).run())
@@ -123,6 +123,7 @@ class _Job:
         """Load or simulate, predict and judge."""
         seed, seeds = self.config.seed, self.config.seeds
         loaded = knockoutboards.load(self.board, self.out, self.commit, seed=seed, seeds=seeds, tick=self.tick)
+        pages.keep_config(self.config, self.out)
         how = self.board.model_dump(mode="json", exclude={"notes"})
         mark = fingerprint(self.commit, loaded.digest, how, seed, seeds)
         paths = [self.out / "boards" / f"{self.board.name.replace(' ', '-')}.{kind}" for kind in ("csv", "json")]

@@ -14,7 +14,7 @@ from embryo.core import provenance, schema, store
 from embryo.core.errors import EmbryoError, Problem
 from embryo.core.frame import BODY, Frame
 from embryo.core.trajectory import Trajectory
-from embryo.pipeline import results, rollouts, starts
+from embryo.pipeline import places, results, rollouts, starts
 from embryo.pipeline.folder import RunFolder
 from embryo.pipeline.rollouts import Tick
 
@@ -52,12 +52,13 @@ def roll(
         If the run has no field, the cells are not of its kind, or the end is their own time.
     """
     run = RunFolder.open(path)
-    adata = ad.read_h5ad(run.path / "cells.h5ad")
+    target = out or run.path / "new" / f"{start.stem}-rolled"
+    places.require(target, "cells rolled out", ["seed-*.zarr", END])
     starts.require_fitted(run)
+    adata = ad.read_h5ad(run.path / "cells.h5ad")
     adata = rollouts.placed(run, adata)
     new = starts.cells(run, adata, start)
     times = _times(run, adata, new, until_h, start.name)
-    target = out or run.path / "new" / f"{start.stem}-rolled"
     target.mkdir(parents=True, exist_ok=True)
     paths, members = [], []
     for k, seed in enumerate(rollouts.seeds(run.config)):
@@ -79,6 +80,7 @@ def roll(
 def _times(run: RunFolder, adata: AnnData, new: AnnData, until_h: float | None, subject: str) -> list[float]:
     t0 = float(new.obs[schema.TIME].iloc[0])
     end = float(adata.obs[schema.TIME].max()) if until_h is None else until_h
+    starts.require_finite(end, subject)
     if abs(end - t0) < schema.SAME_TIME_H:
         found = f"cells at {t0:g} h to be rolled to {end:g} h"
         raise EmbryoError(Problem(found, "an end before or after that", "give --until-h"), subject=subject)

@@ -10,8 +10,10 @@ import yaml
 from embryo.config import Section
 from embryo.core import provenance, store
 from embryo.core.store.files import find
+from embryo.pipeline import places
 
 PAGE, _HEAD = "report.md", "head.md"
+_MARKS = ("boards", "truth", "embeddings", "stage2")  # one of these folders is in every evaluation
 _CONFIG, _TABLE, _HTML, _PROVENANCE = "config.yaml", "table.csv", "report.html", "provenance.json"
 
 
@@ -40,12 +42,23 @@ class Kind(Protocol):
     def html(self, name: str, found: Any, made: Mapping[str, Any], path: Path) -> None: ...
 
 
-def begin(config: Section, out: Path) -> str:
-    """Make the folder of an evaluation, leave its resolved config there, and return the commit of the code."""
-    out.mkdir(parents=True, exist_ok=True)
+def begin(out: Path) -> str:
+    """Return the commit of the code, where the folder of an evaluation is new or that of an earlier one.
+
+    Raises
+    ------
+    StoreError
+        If it holds something else, such as a run.
+    """
+    places.require(out, "an evaluation", _MARKS)
+    return str(provenance.provenance(0, {}, {})["commit"])
+
+
+def keep_config(config: Section, out: Path) -> None:
+    """Leave the resolved config in the folder of an evaluation, once a board of it could be read."""
+    (out / "boards").mkdir(parents=True, exist_ok=True)
     with store.atomic(out / _CONFIG) as partial:
         partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-    return str(provenance.provenance(0, {}, {})["commit"])
 
 
 def finish(config: Any, found: Sequence[Found], kind: Kind, out: Path) -> Path:

@@ -7,7 +7,7 @@ from anndata import AnnData
 
 from embryo import embed, encoders, read
 from embryo.core import schema
-from embryo.core.errors import Problem, SchemaError, StoreError
+from embryo.core.errors import EmbryoError, Problem, SchemaError, StoreError
 from embryo.pipeline import boards, frames
 from embryo.pipeline.folder import RunFolder
 
@@ -57,6 +57,12 @@ def require_fitted(run: RunFolder) -> None:
     if not any(stage.startswith("fit") for stage in run.stages):
         found, cure = f"a run without a fitted field ({', '.join(run.stages)})", f"embryo fit ... --out {run.path.name}"
         raise StoreError(Problem(found, "a field to roll out", cure), subject="run folder")
+
+
+def require_finite(end_h: float, subject: str) -> None:
+    """Raise `EmbryoError` where the end of a roll-out is no time."""
+    if not np.isfinite(end_h):
+        raise EmbryoError(Problem(f"--until-h {end_h:g}", "a time in hours", "give a number"), subject=subject)
 
 
 def _require_like(adata: AnnData, new: AnnData, file: Path) -> None:

@@ -90,7 +90,7 @@ def run(config: Times, out: Path, *, tick: Tick | None = None, said: Callable[[s
     EmbryoError
         If a board cannot be read.
     """
-    commit = pages.begin(config, out)
+    commit = pages.begin(out)
     found = []
     for board in config.boards:
         found.append(_Job(config, board, out, commit, tick or (lambda *_: None)).run())
@@ -112,6 +112,7 @@ class _Job:
     def run(self) -> times_page.Found:
         """Read, hold out, fit and judge."""
         adata = timeboards.load(self.board, self.config.seed)
+        pages.keep_config(self.config, self.out)
         digest = cells_digest(adata)
         how = self.board.model_dump(mode="json", exclude={"notes"})
         mark = fingerprint(

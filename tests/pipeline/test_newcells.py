@@ -94,13 +94,18 @@ def test_particles_divide_and_keep_their_founders(run: Path, tmp_path: Path) -> 
 def test_cells_and_runs_that_do_not_fit_are_told(run: Path, tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="one time to start from"):
         newcells.roll(run / "run", run / "series.h5ad", tmp_path / "out")
-    with pytest.raises(EmbryoError, match="an end before or after"):
-        newcells.roll(run / "run", run / "start.h5ad", tmp_path / "out", until_h=0.0)
+    for end, says in ((0.0, "an end before or after"), (float("nan"), "nan")):
+        with pytest.raises(EmbryoError, match=says):
+            newcells.roll(run / "run", run / "start.h5ad", tmp_path / "out", until_h=end)
     flat = cells((0.0,))
     del flat.obsm[schema.SPATIAL]
     read.write(flat, tmp_path / "flat.h5ad")
     with pytest.raises(SchemaError, match="positions of 0 dimensions"):
         newcells.roll(run / "run", tmp_path / "flat.h5ad", tmp_path / "out")
+    with pytest.raises(StoreError, match="a run in 'run'"):
+        newcells.roll(run / "run", run / "start.h5ad", run / "run")
+    with pytest.raises(StoreError, match="a file 'start"):
+        newcells.roll(run / "run", run / "start.h5ad", run / "start.h5ad")
     pipeline.run(configs.source(run / "series.h5ad", ("embed.dims=3",)), tmp_path / "young", until="embed")
     with pytest.raises(StoreError, match="without a fitted field"):
         newcells.roll(tmp_path / "young", run / "start.h5ad", tmp_path / "out")

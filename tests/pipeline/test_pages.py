@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from embryo import config
 from embryo.core.errors import StoreError
-from embryo.pipeline import pages
+from embryo.pipeline import pages, times
+from embryo.pipeline.folder import RunFolder
 
 
 def test_a_head_stands_once_above_the_pages_of_its_kind(tmp_path: Path) -> None:
@@ -19,3 +21,21 @@ def test_a_head_stands_once_above_the_pages_of_its_kind(tmp_path: Path) -> None:
 def test_a_folder_without_a_finished_evaluation_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="a finished evaluation"):
         pages.join([tmp_path])
+
+
+def test_an_evaluation_never_starts_in_the_folder_of_a_run(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", config.Config(name="mine"))
+    resolved = times.load(run.path / "config.yaml")
+    before = (run.path / "config.yaml").read_text(encoding="utf-8")
+    with pytest.raises(StoreError, match="a run in 'run'"):
+        times.run(resolved, run.path)
+    assert (run.path / "config.yaml").read_text(encoding="utf-8") == before
+    assert sorted(p.name for p in run.path.iterdir()) == ["config.yaml", "run.json"]
+
+
+def test_a_board_that_cannot_be_read_leaves_no_config(tmp_path: Path) -> None:
+    absent = config.parse({"read": {"path": str(tmp_path / "absent.h5ad"), "dataset": None}})
+    (tmp_path / "absent.yaml").write_text(config.dump(absent), encoding="utf-8")
+    with pytest.raises(StoreError, match="found nothing"):
+        times.run(times.load(tmp_path / "absent.yaml"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

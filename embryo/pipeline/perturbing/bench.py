@@ -90,6 +90,7 @@ class Bench:
             (t0, new), name = parts[0], start.stem
             state, later = fit.states(new), {t: fit.states(part) for t, part in parts[1:]}
         end = float(adata.obs[schema.TIME].max()) if until_h is None else until_h
+        starts.require_finite(end, name)
         if end - t0 < schema.SAME_TIME_H:
             problem = Problem(f"cells at {t0:g} h to be rolled to {end:g} h", "an end after that", "give --until-h")
             raise EmbryoError(problem, subject=name)

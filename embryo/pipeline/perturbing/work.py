@@ -16,6 +16,7 @@ from embryo.core import field as laws
 from embryo.core import schema, store
 from embryo.core.edit import CELL_OPERATIONS, Edit, Operation, label
 from embryo.core.trajectory import Trajectory
+from embryo.pipeline import places
 from embryo.pipeline.perturbing import arms, effects, told
 from embryo.pipeline.perturbing.bench import FOLDER, Bench
 from embryo.pipeline.perturbing.support import ABSTAIN
@@ -86,7 +87,8 @@ def perturb(
     """
     bench.check(edits)
     name = label(edits)
-    folder = out or bench.run.path / FOLDER / _slug(f"{bench.name} {' + '.join(e.words for e in edits)}")
+    folder = out or bench.run.path / FOLDER / places.slug(f"{bench.name} {' + '.join(e.words for e in edits)}")
+    places.require(folder, "a perturbation", ["edits.json", "trajectories"])
     folder.mkdir(parents=True, exist_ok=True)
     pairs, direct, carrying = [], [], []
     for k, seed in enumerate(bench.seeds):
@@ -203,13 +205,14 @@ def each(  # noqa: PLR0913  two of them say how much work may be done at once
     pd.DataFrame
         The tables of all edits, boards by their names.
     """
+    places.require(out, "perturbations", ["table.csv", "*/trajectories"])
     bench = Bench.open(path, start, until_h=until_h)
     for records in edits.values():
         bench.check(records)
     bench.controls  # noqa: B018  rolled and kept before others look for them
     names = list(edits)
     how = (abstain_above, pictures)
-    work = [(name, list(edits[name]), out / _slug(name), *how) for name in names]
+    work = [(name, list(edits[name]), out / places.slug(name), *how) for name in names]
     if jobs == 1:
         tables = []
         for k, task in enumerate(work):
@@ -240,7 +243,3 @@ def _one(bench: Bench, name: str, edits: list[Edit], out: Path, *how: float | bo
     abstain_above, pictures = how
     found = perturb(bench, edits, out, abstain_above=float(abstain_above), pictures=bool(pictures))
     return found.table.assign(board=name, abstains=found.abstains)
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "-._" else "-" for c in text)[:120]
