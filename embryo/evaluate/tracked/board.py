@@ -55,7 +55,8 @@ def tracked(
     Models see one moment of a held-out embryo and nothing after it. With names known every model gets the pose from
     the named cells at the start. With names hidden the embryo comes in a random pose and order (one per seed), and
     pose and names are found from where cells lie, or from that and the embedding. A gene vector assembled by cell name
-    identifies the cell: it stands apart, and says no more than that names can be read off it.
+    identifies the cell: it stands apart, and says no more than that names can be read off it. The time at the start is
+    told all the same; where clocks were synchronised it comes from named divisions of the embryo before the start.
 
     ================================================= ======= =========================================================
     atlas, names known                                ours    see `embryo.fit.atlas`; the rule chosen on training only
