@@ -127,8 +127,9 @@ class _Job:
         table = pd.concat([one.table for one in judged], ignore_index=True)
         sentences = {split: said for one in judged for split, said in one.sentences.items()}
         chosen = {split: said for one in judged for split, said in one.chosen.items()}
+        notes = times_page.notes(self.board)
         return times_page.Found(
-            self.board.name, _facts(adata), digest, table, sentences, tuple(self.board.notes), chosen
+            self.board.name, _facts(adata), digest, table, sentences, notes, chosen, self.board.kind
         )
 
     def _part(self, name: str, work: Callable[[Tick], Judged], k: int, mark: str) -> Judged:

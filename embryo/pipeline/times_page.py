@@ -11,19 +11,55 @@ from embryo import render
 from embryo.core.table import LEVEL
 from embryo.evaluate.result import OURS
 from embryo.pipeline import grids
+from embryo.pipeline.timeboards import Kind, TimeBoard
 
 HEAD = """# Dynamics, judged beside their floors
 
 Made by `embryo evaluate time CONFIG` for the configs of `configs/evaluate`, then `embryo evaluate page RUN ...`.
 """
-_HOW = (
-    "Everything that is fitted (reduction, units unless the config gives them, frame, couplings, laws, mixture) sees "
-    "the training stages only; what is chosen is chosen by leaving out one training stage at a time. Floors cost "
-    "nothing to know; the ceiling is one half of the truth against the other, at half the number of cells. Value and, "
-    f"in brackets, its {LEVEL:.0%} interval over seeds and draws of the truth (of its embryos, where a stage has "
-    "several). The gate is the unbiased energy distance: 0 is perfect, single values may fall below. Wasserstein "
-    "distances between samples do not fall to 0 and reward smoothing; they stand here for comparison with published "
-    "numbers."
+_CLOUDS = (
+    "Floors cost nothing to know; the ceiling is one half of the truth against the other, at half the number of "
+    f"cells. Value and, in brackets, its {LEVEL:.0%} interval over seeds and draws of the truth (of its embryos, "
+    "where a stage has several, else of its cells). The gate is the unbiased energy distance: 0 is perfect, single "
+    "values may fall below. Wasserstein distances between samples do not fall to 0 and reward smoothing; they stand"
+    " here for comparison with published numbers."
+)
+HOW: Mapping[Kind, str] = {
+    "times": (
+        "One stage is held out at a time. What is fitted here (reduction where there is one, units unless the "
+        "config gives them, frame, couplings, laws, mixture) sees the training stages only. Shares of the mixture "
+        "are chosen by holding out training stages, one at a time; after the last stage each is predicted from "
+        "those before it alone; where no stage can be held out, all take part alike. The share of a trusted law is "
+        "not chosen so: its misfit is measured on the very stages that it was fitted to, and the constants of that "
+        "trust were fixed with held-out stages of the simulations and of the embryoid body in view. Those are "
+        "development boards. "
+    )
+    + _CLOUDS,
+    "cells": (
+        "Half of the cells of every stage are held out, no stage is; the other half of the last one is predicted. "
+        "What is fitted here (reduction where there is one, units unless the config gives them, frame, laws, "
+        "mixture) sees the training half only. Shares of the mixture are chosen by halves of the training cells "
+        "that predict each other; no law is trusted. "
+    )
+    + _CLOUDS,
+    "embryos": (
+        "Whole embryos are held out, fold by fold. What is made across embryos (clock and gene vectors where the "
+        "data set makes them so, frame, reduction where there is one, atlas) is made without them, or knows them "
+        "until the start only; the rule of the atlas is chosen by cross-validation over training embryos. The score"
+        f" of an embryo is the median over its cells; value and, in brackets, its {LEVEL:.0%} interval over embryos."
+        " Floors cost nothing to know; there is no ceiling: the row of the same cell in another embryo says how "
+        "alike embryos are."
+    ),
+    "law": (
+        "Nothing is held out: the law is fitted on all stages, and held against a law that the fit does not see. "
+        "The settings of the fit are one set for all boards, fixed with the true law of heart to duck in sight. "
+        f"Value and, in brackets, its {LEVEL:.0%} interval over seeds of the fit; floors have one value. The ceiling"
+        " is the true law averaged over the nearest other cells, as far as a smooth law can go."
+    ),
+}
+_GIVEN = (
+    "The embedding comes with the data (precomputed): it is not fitted here, and if something was learned for it, "
+    "all cells took part, whichever are held out."
 )
 _ORDER = ["ours", "floor", "random", "repeat", "ceiling"]
 
@@ -44,6 +80,8 @@ class Found:
         What a reader must know of these cells.
     chosen
         By split: what the inner hold-out chose.
+    kind
+        Of the board: how it was judged.
     """
 
     name: str
@@ -53,6 +91,7 @@ class Found:
     sentences: Mapping[str, Sequence[str]]
     notes: Sequence[str]
     chosen: Mapping[str, Sequence[str]]
+    kind: Kind
 
     @property
     def summary(self) -> str:
@@ -68,9 +107,21 @@ class Found:
         return [*whole, *(s for s in said if "left out" in s)] if whole else list(said)
 
 
+def notes(board: TimeBoard) -> tuple[str, ...]:
+    """Return what a reader must know of the cells of a board: its own notes, and that an embedding was given."""
+    return (*board.notes, *([_GIVEN] if board.embed.encoder == "precomputed" else ()))
+
+
+def ways(found: Sequence[Found]) -> list[str]:
+    """Say how boards were judged, once per kind, and which those are."""
+    kinds = list(dict.fromkeys(one.kind for one in found))
+    return [f"*{', '.join(one.name for one in found if one.kind == kind)}.* {HOW[kind]}" for kind in kinds]
+
+
 def markdown(name: str, found: Sequence[Found], made: Mapping[str, Any]) -> str:
     """Return the page of one evaluation."""
-    lines = [f"## {name}", "", f"Commit {made['commit']}, {str(made['made'])[:10]}, seed {made['seed']}.", "", _HOW]
+    lines = [f"## {name}", "", f"Commit {made['commit']}, {str(made['made'])[:10]}, seed {made['seed']}."]
+    lines += [line for way in ways(found) for line in ("", way)]
     for one in found:
         lines += ["", f"### {one.name}", "", f"{one.facts}; digest {one.digest}.", ""]
         lines += [f"- {note}" for note in one.notes]
@@ -93,7 +144,7 @@ def html(name: str, found: Sequence[Found], made: Mapping[str, Any], path: Path)
         verdict=[f"{one.name}, {split}: {s}" for one in found for split in one.sentences for s in one.verdicts(split)],
         tables=tables,
         cards=[render.Card(one.name, "\n\n".join([one.summary, *one.notes])) for one in found],
-        notes=[_HOW],
+        notes=ways(found),
         provenance=dict(made),
     )
     render.report(content, path)

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import yaml
 from embryo.core import store, table
 from embryo.core.errors import ConfigError
 from embryo.evaluate.time import candidates, pairs
-from embryo.pipeline import pages, timeboards, times, timescores
+from embryo.pipeline import pages, timeboards, times, times_page, timescores
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def test_a_table_and_a_page_are_left_with_floors_ceiling_and_verdicts(config: Pa
     assert "Drawn for a test." in text
     assert "better than" in text
     assert "held out inside" in text
+    assert "*a drift.* One stage is held out at a time." in text
     assert "Commit" in text
     assert said[0].startswith("a drift: 160 cells of 1 embryos at 4 times")
     assert pages.join([tmp_path / "out"]).startswith("# Dynamics")
@@ -71,6 +73,26 @@ def test_halves_of_cells_are_judged_beside_the_training_half(config: Path, tmp_p
     rows = store.read_table(tmp_path / "out/table.csv")
     assert set(rows["split"]) == {"t = 3 h, other half of the cells"}
     assert rows.loc[rows["model"] == timescores.SAME, "role"].unique().tolist() == ["ceiling"]
+
+
+def test_every_kind_of_board_says_how_it_was_judged_and_once(config: Path) -> None:
+    board = times.load(config).boards[0]
+    given = board.model_copy(update={"embed": board.embed.model_copy(update={"encoder": "precomputed"})})
+    assert times_page.notes(board) == ("Drawn for a test.",)
+    assert "precomputed" in times_page.notes(given)[1]
+    assert set(times_page.HOW) == set(get_args(timeboards.Kind))
+    kinds: list[timeboards.Kind] = ["times", "law", "times", "embryos", "cells"]
+    rows = pd.DataFrame({"split": []})
+    found = [times_page.Found(f"b{k}", "", "", rows, {}, (), {}, kind) for k, kind in enumerate(kinds)]
+    page = times_page.markdown("try", found, {"commit": "c", "made": "2026-01-01", "seed": 0})
+    lines = [line for line in page.splitlines() if line.startswith("*b")]
+    assert [line.split("*")[1] for line in lines] == ["b0, b2.", "b1.", "b3.", "b4."]
+    by_kind = dict(zip(("times", "law", "embryos", "cells"), lines, strict=True))
+    assert {k for k, line in by_kind.items() if "one half of the truth" in line} == {"times", "cells"}
+    assert {k for k, line in by_kind.items() if "draws of the truth" in line} == {"times", "cells"}
+    assert {k for k, line in by_kind.items() if "trusted law" in line} == {"times"}
+    assert "Nothing is held out" in by_kind["law"]
+    assert "interval over embryos" in by_kind["embryos"]
 
 
 def test_bad_configs_are_told_whole(config: Path, tmp_path: Path) -> None:
