@@ -12,7 +12,8 @@ share is proportional to one over the candidate's energy distance; nu, the noise
 cannot be told apart. rho is one half: with so few folds it cannot be chosen. Only floors, or only one candidate, take
 part where that predicts every inner fold better. Folds weigh as one over their gap squared: those with the narrowest
 gap are most like the question. Between two stages copies of one of them stand aside (their union takes part): which of
-the two is nearer is a matter of luck that no other stage tells.
+the two is nearer is a matter of luck that no other stage tells. Copies of one and the same stage take part once: after
+the last stage "nearest" is "copy previous".
 
 **Laws.** Inner folds have wider gaps than the question, so wide that a law cannot be told from them which the whole
 series determines. One law for all times makes a claim that no interpolant makes and that the training stages can
@@ -119,7 +120,9 @@ class Stack:
         judged = [inner.misses(fold, self.candidates, self.seeds) for fold in folds]
         everywhere = np.prod([applies for applies, _ in judged], axis=0) if judged else np.zeros(len(self.candidates))
         between = None not in training.flanks(t_h)
-        kept = np.flatnonzero(everywhere * [not (between and c.name in COPIES) for c in self.candidates])
+        again = self._again(training, t_h)
+        aside = [(between and c.name in COPIES) or c.name in again for c in self.candidates]
+        kept = np.flatnonzero(everywhere * np.logical_not(aside))
         if not len(kept):
             return self._evenly(training, t_h)
         own = [np.isin(np.flatnonzero(applies), kept) for applies, _ in judged]
@@ -137,8 +140,21 @@ class Stack:
             how=how,
         )
 
+    def _again(self, training: Series, t_h: float) -> set[str]:
+        """Return the copies that are the very stage which another one before them copies."""
+        seen: list[State] = []
+        again = set()
+        for copy in (c for c in self.candidates if c.name in COPIES):
+            stage = copy.predict(training, t_h, self.seeds[0])
+            if any(stage is other for other in seen):
+                again.add(copy.name)
+            elif stage is not None:
+                seen.append(stage)
+        return again
+
     def _evenly(self, training: Series, t_h: float) -> Choice | None:
-        made = [(c, c.predict(training, t_h, self.seeds[0])) for c in self.candidates]
+        again = self._again(training, t_h)
+        made = [(c, c.predict(training, t_h, self.seeds[0])) for c in self.candidates if c.name not in again]
         able = [c for c, p in made if p is not None]
         if not able:
             return None

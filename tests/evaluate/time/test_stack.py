@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 from embryo.core.state import State
 from embryo.evaluate.time import stack
 from embryo.evaluate.time.candidates import Law
+from embryo.evaluate.time.floors import COPIES, FLOORS
 from embryo.evaluate.time.predictor import Predictor
 
 
@@ -95,6 +96,15 @@ def test_a_law_that_explains_all_stages_is_trusted_between_them_only(line) -> No
     assert after.misfit is None
     assert after.shares.get("law", 0.0) < stack.TRUST
     assert ours.predict(line, 3.0, 0) is not None
+
+
+def test_one_cloud_takes_part_once(line) -> None:
+    """After the last stage the nearest is the one before; with two stages and no fold it is one of them."""
+    copies = [f for f in FLOORS if f.name in COPIES]
+    after = stack.stacked([*copies, shifted("late", 0.8)])[1].choose(line, 7.0)
+    assert set(after.energies) == {"copy previous", "late"}
+    between = stack.stacked([*copies, shifted("a", 0.0)])[1].choose(line.without(4).without(3).without(1), 1.5)
+    assert set(between.shares) == {"copy previous", "copy next", "a"}
 
 
 @pytest.mark.parametrize(("misfit", "trusted"), [(0.009, True), (0.05, False)])
