@@ -1,7 +1,12 @@
 """Growth as cells that divide and die: the roll-out whose number of particles changes.
 
-Agrees in distribution with `rollout.forward`, which carries the same growth as mass: along a path the expected number
-of descendants of a particle is exp of the integrated growth.
+Agrees in distribution with `rollout.forward`, which carries the same growth as mass, on two conditions: the law reads
+each cell alone, and daughters start at one place (``spacing_um=0``). Then the expected number of descendants of a
+particle is exp of the integrated growth along its path. Daughters put apart leave it, by half the spacing at each
+division: where the law moves and grows all cells alike, a cell of n divisions lies at most n / 2 spacings from the path
+of its founder, and sqrt(n) / 2 of them in the root mean square; elsewhere the law carries that on. A law that reads
+neighbours (crowding, contact) meets more of them as cells divide, which mass does not show: there the two are different
+models.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -65,7 +70,7 @@ def particles(  # noqa: PLR0913  a roll-out needs all of these, all but three by
         until the edit itself makes them differ.
     spacing_um
         How far daughters are put apart, along a random axis. By default the median distance of the start's particles
-        to their nearest neighbours.
+        to their nearest neighbours, so that daughters do not lie in one place; 0 agrees with growth as mass.
     turnover_per_h
         Births that deaths make up for, 1/h.
     max_cells

@@ -66,6 +66,33 @@ def test_clouds_of_cells_and_of_mass_are_one_distribution() -> None:
     assert np.mean(without) > 5 * error
 
 
+@dataclass(frozen=True)
+class Alike:
+    """All cells drift and grow alike."""
+
+    alone: bool = True
+
+    def __call__(self, t: torch.Tensor, s: State) -> Velocity:
+        return Velocity(0 * s.z, 0 * s.g, 0 * s.x + 0.3, 0 * s.x[:, 0] + 0.8)
+
+
+def test_daughters_leave_their_path_by_half_the_default_spacing_at_each_division() -> None:
+    """Where all cells drift alike: at most n / 2 spacings after n divisions, sqrt(n) / 2 in the root mean square."""
+    begin = start(400)
+    t = simulate.particles(Alike(), begin, [0.0, 2.0], seed=3, step_h=0.25)
+    near = torch.cdist(begin.x, begin.x).fill_diagonal_(torch.inf).min(dim=1).values.numpy()
+    spacing = float(np.median(near))
+    assert t.provenance["spacing_um"] == pytest.approx(spacing, rel=1e-5)
+    alive = t.at(-1).alive.numpy()
+    clone, divisions = np.array([(int(c.rstrip("ab")), len(c) - len(c.rstrip("ab"))) for c in t.cells])[alive].T
+    off = t.x[-1].numpy()[alive] - (begin.x.numpy()[clone] + 0.6)
+    apart = np.linalg.norm(off, axis=1)
+    assert divisions.max() > 3
+    assert (apart <= divisions * spacing / 2 + 1e-5).all()
+    assert (apart**2).sum() == pytest.approx(divisions.sum() * spacing**2 / 4, rel=0.1)
+    assert (np.abs(off.mean(axis=0)) < 3 * off.std(axis=0) / np.sqrt(400)).all()  # to no side
+
+
 def test_turnover_changes_the_variance_and_not_the_mean() -> None:
     def numbers(turnover: float) -> np.ndarray:
         t = simulate.particles(
