@@ -72,3 +72,25 @@ def test_it_is_the_minimum_that_a_general_optimiser_finds() -> None:
     best = minimize(loss, np.zeros(adata.n_obs), method="BFGS", options={"gtol": 1e-6})
     (found,) = growth.smoothed(adata, couplings, strength=2.0)
     np.testing.assert_allclose(found, np.exp(best.x[:30]), rtol=1e-3)
+
+
+def test_intervals_count_by_their_length() -> None:
+    """One true rate over 1 h and 3 h: numbers of descendants are exp of it times the hours, in both."""
+    rng = np.random.default_rng(0)
+    rate, spans, n = 0.3, (1.0, 3.0), 150
+    sizes = [n, *(round(n * np.exp(rate * t)) for t in np.cumsum(spans))]
+    x = [rng.uniform(size=(k, 2)).astype(np.float32) for k in sizes]
+    adata = AnnData(shape=(sum(sizes), 0))
+    times = np.cumsum([0.0, *spans])
+    adata.obs[schema.TIME] = np.repeat(times, sizes)
+    adata.obsm[schema.SPATIAL] = adata.obsm[schema.ALIGNED] = np.concatenate(x)
+    adata.obsm[schema.EMBED] = np.zeros((sum(sizes), 1), np.float32)
+    adata.obsm[schema.PANEL] = np.zeros((sum(sizes), 0), np.float32)
+    ends = np.cumsum([0, *sizes])
+    couplings = []
+    for k, hours in enumerate(spans):
+        of = np.full((sizes[k], sizes[k + 1]), np.exp(rate * hours) / sizes[k + 1])
+        rows = (np.arange(ends[j], ends[j + 1]) for j in (k, k + 1))
+        couplings.append(Coupling(times[k], times[k + 1], sparse.csr_array(of), *rows))
+    for hours, found in zip(spans, growth.smoothed(adata, couplings, strength=1e4), strict=True):
+        np.testing.assert_allclose(np.log(found) / hours, rate, rtol=0.01)

@@ -3,11 +3,8 @@
 Every score comes with the influence of each cell of the truth on it, so that a draw of weights moves all scores at once
 without computing any of them again, and the difference of two predictions is judged on the very same draws.
 
-Simulated coverage of 95 % intervals of a difference (200 or 240 cells of 1, 3 or 6 embryos): energy distances and MMD
-94 to 98 %; Wasserstein distances 93 to 95 % by cells, 86 to 90 % by few embryos; overlap of form and hand 92 to 99 %;
-neighbourhoods 96 % by cells, 78 to 83 % by embryos. Scores that are folded at 0 (error of scale, D2 form) reach 70 to
-81 % where one of the two predictions is all but right: read those with care. The interval of an all but perfect
-prediction is too wide.
+Read with care: the draws move a score along its derivative, which says little of scores that are folded at 0 (error of
+scale, D2 form) where a prediction is all but right, and few embryos tell little of how embryos differ.
 """
 
 from dataclasses import dataclass

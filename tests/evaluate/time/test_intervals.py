@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
+from scipy.special import stdtrit
 
 from embryo import measure
 from embryo.evaluate.time.intervals import Bootstrap, Sample, blocks, jackknife
@@ -55,6 +56,30 @@ def test_the_gain_of_one_prediction_over_another_is_covered() -> None:
     for found in (gains, hits):
         expected = np.mean([f.value for f in found])
         assert 0.89 < np.mean([f.low <= expected <= f.high for f in found]) < 0.99
+
+
+def test_the_interval_of_a_score_is_that_of_a_bootstrap_that_computes_it_anew() -> None:
+    """An energy distance near 0, where most of its spread is quadratic in the weights of the truth.
+
+    Brute force: Dirichlet weights on the cells of the truth, and the distance computed with each; bias left out.
+    """
+    rng = np.random.default_rng(3)
+    n = 30
+    truth, made = rng.normal(0, 1, (n, 2)), rng.normal(0.1, 1, (200, 2))
+    across, within = cdist(made, truth), cdist(truth, truth)
+    score = measure.discrepancy(across, cdist(made, made), within, np.ones(200), np.ones(n))
+    bootstrap = Bootstrap.over(np.full(n, ""), draws=20_000)
+    found, linear = (
+        bootstrap.interval(Sample(np.array([score.value]), score.influence, False, wobble))
+        for wobble in (bootstrap.wobble(within), None)
+    )
+    weights = rng.dirichlet(np.ones(n), 20_000)
+    drawn = 2 * weights @ across.mean(axis=0) - np.einsum("dc,ce,de->d", weights, within, weights)
+    wide = np.sqrt((n + 1) / (n - 1)) * stdtrit(n - 1, 0.975) / 1.96  # as for a mean of n cells
+    low, high = wide * np.quantile(drawn - drawn.mean(), [0.025, 0.975])
+    assert found.high - found.low == pytest.approx(high - low, rel=0.08)
+    assert found.high - found.value == pytest.approx(high, rel=0.12)
+    assert linear.high - linear.low < 0.85 * (high - low)
 
 
 def test_seeds_add_their_spread() -> None:
