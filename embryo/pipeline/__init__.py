@@ -7,7 +7,6 @@ run that was interrupted goes on where it stopped.
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 from anndata import AnnData
@@ -15,14 +14,14 @@ from anndata import AnnData
 from embryo import fit
 from embryo.config import Config
 from embryo.core import schema, store
-from embryo.pipeline import cells, page, results, rollouts
-from embryo.pipeline.folder import RunFolder, contents, fingerprint
+from embryo.core.errors import EmbryoError
+from embryo.pipeline import cells, page, plan, results, rollouts
+from embryo.pipeline.folder import RunFolder, contents
 from embryo.pipeline.rollouts import Tick
 
 __all__ = ["RunFolder", "run", "show", "tables"]
 
 Work = tuple[list[str], str]
-Stage = tuple[str, Any, Callable[[], Work]]
 _GENES, _CELLS = "genes.h5ad", "cells.h5ad"
 
 
@@ -60,23 +59,26 @@ def run(
         With everything that is wrong with the input, and what to do.
     """
     job = _Job(RunFolder.create(out, config), tick or (lambda *_: None))
-    before = ""
-    stages = job.stages()
-    for stage, depends_on, work in _first(stages, until):
-        before = fingerprint(before, stage, depends_on)
-        job.run.do(stage, before, work)
-        if said is not None:
-            said(stage, job.run.stages[stage]["summary"] + job.unread(stage))
-    job.run.forget_others([stage for stage, _, _ in stages])
+    marks, works = plan.fingerprints(job.run), job.works()
+    job.run.order = list(marks)
+    try:
+        for stage, mark in _first(marks, until).items():
+            job.run.do(stage, mark, works[stage])
+            if said is not None:
+                said(stage, job.run.stages[stage]["summary"] + job.unread(stage))
+    except EmbryoError:
+        job.run.abandon()
+        raise
+    job.run.forget_others(job.run.order)
     job.run.sign()
     job.run.settle()
     return job.run
 
 
-def _first(stages: Sequence[Stage], until: str | None) -> Sequence[Stage]:
+def _first(marks: dict[str, str], until: str | None) -> dict[str, str]:
     """Return the stages up to the last one of a kind (every seed of a fit)."""
-    kinds = [name.partition(" ")[0] for name, _, _ in stages]
-    return stages if until is None else stages[: len(kinds) - kinds[::-1].index(until)]
+    kinds = [name.partition(" ")[0] for name in marks]
+    return dict(list(marks.items())[: None if until is None else len(kinds) - kinds[::-1].index(until)])
 
 
 def show(path: Path) -> str:
@@ -127,29 +129,22 @@ class _Job:
     def pairs(self) -> fit.Pairs:
         return fit.pairs(self.placed, rollouts.couplings(self.run))
 
-    def stages(self) -> list[Stage]:
-        """Return (name, config that it depends on, work) in order; each also depends on all before it."""
-        c, run = self.run.config, self.run
-        edits = run.config.perturb.model_dump(mode="json")
-        where = c.read.path and c.read.path.name  # a file is known by its contents, wherever it lies
-        cells_of = {**c.read.model_dump(mode="json"), "path": where}
-        source = [cells_of, c.split.model_dump(mode="json"), c.seed, run.digest("read", c.read.path)]
-        embed = {**c.embed.model_dump(mode="json"), "weights": c.embed.weights and c.embed.weights.name}
-        genes = [e["gene"] for e in edits["edits"]]
-        synthetic = edits["edits"] if c.read.dataset == "synthetic" else None
-        fits = [(f"fit seed {s}", c.fit.model_dump(), lambda s=s: self._fit(s)) for s in rollouts.seeds(c)]
-        return [
-            ("read", [*source, synthetic], self._read),
-            ("embed", [embed, run.digest("embed", c.embed.weights), genes], self._embed),
-            ("reconstruct", None, self._reconstruct),
-            ("couple", c.couple.model_dump(), lambda: rollouts.couple_all(run, self.cells)),
-            *fits,
-            ("simulate", [c.simulate.model_dump(), c.measure.horizons_h], lambda: self._roll("control")),
-            ("perturb", edits, lambda: self._roll("edited")),
-            ("measure", c.measure.model_dump(), lambda: results.measure_all(run, self.placed)),
-            ("render", c.render.model_dump(), lambda: results.render_all(run, self.placed)),
-            ("report", c.name, lambda: page.report(run, self.placed)),
-        ]
+    def works(self) -> dict[str, Callable[[], Work]]:
+        """Return what each stage does, in the order of `plan.stages`."""
+        run = self.run
+        fits = zip(plan.fits(run.config), rollouts.seeds(run.config), strict=True)
+        return {
+            "read": self._read,
+            "embed": self._embed,
+            "reconstruct": self._reconstruct,
+            "couple": lambda: rollouts.couple_all(run, self.cells),
+            **{name: lambda s=s: self._fit(s) for name, s in fits},
+            "simulate": lambda: self._roll("control"),
+            "perturb": lambda: self._roll("edited"),
+            "measure": lambda: results.measure_all(run, self.placed),
+            "render": lambda: results.render_all(run, self.placed),
+            "report": lambda: page.report(run, self.placed),
+        }
 
     def unread(self, stage: str) -> str:
         """Say so where the source of a finished stage is no longer there."""

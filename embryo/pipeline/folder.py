@@ -55,12 +55,18 @@ class RunFolder:
         Contents of ``run.json``.
     signed
         Whether its provenance is of this config.
+    new
+        Whether the folder was made for this run; None where a run was there before.
+    order
+        Names of all stages of this config, in order.
     """
 
     path: Path
     config: Config
     manifest: dict[str, Any] = field(default_factory=dict)
     signed: bool = False
+    new: bool | None = None
+    order: list[str] = field(default_factory=list)
 
     @classmethod
     def create(cls, path: Path, config: Config) -> "RunFolder":
@@ -75,12 +81,13 @@ class RunFolder:
             If the folder holds something else.
         """
         places.require_no_file(path, "run folder")
-        manifest = dict(_FORMAT)
-        if path.is_dir() and any(path.iterdir()):
+        manifest, new = dict(_FORMAT), not path.exists()
+        held = path.is_dir() and any(path.iterdir())
+        if held:
             manifest = _manifest(path)
         path.mkdir(parents=True, exist_ok=True)
         manifest["stages"] = manifest.get("stages", {})
-        run = cls(path, configs.rooted(config), manifest)
+        run = cls(path, configs.rooted(config), manifest, new=None if held else new)
         run._put_back()
         if not run.stages:
             run.settle()
@@ -119,7 +126,7 @@ class RunFolder:
         """
         if self.done(stage, fingerprint):
             return False
-        self._set_aside(list(self.stages)[list(self.stages).index(stage) :] if stage in self.stages else [])
+        self._set_aside(self._from(stage))
         if not self.signed:
             self.sign()
         start = time.perf_counter()
@@ -138,6 +145,19 @@ class RunFolder:
         self.settle()
         _remove(self.path / _BEFORE)
         return True
+
+    def _from(self, stage: str) -> list[str]:
+        """Return the finished stages from this one on, in the order of the run; without one, as they were done."""
+        if self.order:
+            later = self.order[self.order.index(stage) :]
+            return [name for name in self.stages if name in later or name not in self.order]
+        return list(self.stages)[list(self.stages).index(stage) :] if stage in self.stages else []
+
+    def abandon(self) -> None:
+        """Remove what this run has made, its folder too where that was new, if no stage of it was finished."""
+        if self.new is not None and not self.stages:
+            for path in [self.path] if self.new else list(self.path.iterdir()):
+                _remove(path)
 
     def settle(self) -> None:
         """Write the config and the manifest: what lies in the folder is of this config now."""
@@ -171,10 +191,9 @@ class RunFolder:
             self._write()
         _remove(self.path / _BEFORE)
 
-    def digest(self, name: str, path: Path | None) -> str:
-        """Return the digest of a source, `contents`; where it is no longer there, that of when it was last used."""
-        gone = path is not None and not path.exists()
-        return str(self.manifest.get("sources", {}).get(name, "")) if gone else contents(path)
+    def source(self, name: str) -> str:
+        """Return the digest of a source, `contents`, as it was when a stage last used it; empty if none did."""
+        return str(self.manifest.get("sources", {}).get(name, ""))
 
     def used(self, name: str, digest: str) -> None:
         """Keep the digest of a source that a stage has used."""

@@ -8,7 +8,7 @@ from anndata import AnnData
 from embryo import embed, encoders, read
 from embryo.core import schema
 from embryo.core.errors import EmbryoError, Problem, SchemaError, StoreError
-from embryo.pipeline import boards, frames
+from embryo.pipeline import boards, frames, plan
 from embryo.pipeline.folder import RunFolder
 
 
@@ -53,10 +53,16 @@ def prepared(run: RunFolder, adata: AnnData, new: AnnData, file: Path) -> AnnDat
 
 
 def require_fitted(run: RunFolder) -> None:
-    """Raise `StoreError` unless a run has a field to roll out."""
-    if not any(stage.startswith("fit") for stage in run.stages):
-        found, cure = f"a run without a fitted field ({', '.join(run.stages)})", f"embryo fit ... --out {run.path.name}"
-        raise StoreError(Problem(found, "a field to roll out", cure), subject="run folder")
+    """Raise `StoreError` unless a run has a field of every seed, fitted with its config as it is now."""
+    marks, wanted = plan.fingerprints(run, as_used=True), plan.fits(run.config)
+    stages = ["reconstruct", "couple", *wanted]
+    missing = [name for name in stages if not run.done(name, marks[name])]
+    if not missing:
+        return
+    found = f"a run whose {', '.join(missing)} are not done with its config as it is now"
+    if not any(name in run.stages for name in wanted):
+        found = f"a run without a fitted field ({', '.join(run.stages) or 'no stage done'})"
+    raise StoreError(Problem(found, "a field of every seed", f"embryo fit {run.path}"), subject="run folder")
 
 
 def require_finite(end_h: float, subject: str) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from embryo import config, pipeline
 from embryo.core.errors import StoreError
+from embryo.pipeline import plan
 from embryo.pipeline.folder import RunFolder, contents, fingerprint
 
 CONFIG = config.Config(name="t")
@@ -82,12 +83,15 @@ def test_paths_mean_the_same_from_every_directory_and_a_source_that_is_gone_is_k
     given = config.parse({"read": {"path": "mine.csv", "dataset": None}})
     run = RunFolder.create(tmp_path / "run", given)
     assert run.config.read.path == RunFolder.open(run.path).config.read.path == tmp_path / "mine.csv"
-    run.used("read", run.digest("read", run.config.read.path))
+    before = plan.fingerprints(run)["read"]
+    run.used("read", contents(run.config.read.path))
     run.sign()
     assert run.manifest["provenance"]["config"]["read"]["path"] == "mine.csv"
-    before = run.digest("read", run.config.read.path)
     (tmp_path / "mine.csv").unlink()
-    assert run.digest("read", run.config.read.path) == before != ""
+    assert plan.fingerprints(run)["read"] == before
+    (tmp_path / "mine.csv").write_text("2")
+    assert plan.fingerprints(run)["read"] != before
+    assert plan.fingerprints(run, as_used=True)["read"] == before
 
 
 def test_the_fingerprint_is_of_everything_before() -> None:
@@ -135,6 +139,29 @@ def test_missing_file_and_other_content(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("")
     with pytest.raises(StoreError, match=r"a folder without run\.json"):
         RunFolder.create(tmp_path, CONFIG)
+
+
+def test_a_folder_made_for_nothing_is_removed(tmp_path: Path) -> None:
+    absent = config.parse({"read": {"path": str(tmp_path / "absent.csv"), "dataset": None}})
+    with pytest.raises(StoreError, match="found nothing"):
+        pipeline.run(absent, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(StoreError, match="found nothing"):
+        pipeline.run(absent, tmp_path / "mine")
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_a_further_seed_is_kept_when_what_follows_it_is_redone(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    run.order = ["fit seed 0", "simulate"]
+    for stage, file in (("fit seed 0", "a"), ("simulate", "b")):
+        run.do(stage, "f", lambda file=file: write(run, file))
+    more = RunFolder.create(tmp_path / "run", CONFIG)
+    more.order = ["fit seed 0", "fit seed 1", "simulate"]
+    for stage, mark, file in (("fit seed 0", "f", "a"), ("fit seed 1", "g", "c"), ("simulate", "h", "b")):
+        more.do(stage, mark, lambda file=file: write(more, file))
+    assert list(more.stages) == more.order
 
 
 def test_the_manifest_is_plain_json(tmp_path: Path) -> None:

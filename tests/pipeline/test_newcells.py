@@ -14,7 +14,7 @@ from embryo import config as configs
 from embryo import fields, fit, pipeline, read
 from embryo.core import schema, store
 from embryo.core.errors import EmbryoError, SchemaError, StoreError
-from embryo.pipeline import newcells, rollouts
+from embryo.pipeline import newcells, perturbing, rollouts
 
 GENES = [f"gene{k}" for k in range(12)]
 
@@ -141,6 +141,21 @@ def test_a_setting_that_cannot_work_costs_no_results(run: Path, tmp_path: Path) 
     assert (left.stages, left.config) == (before.stages, before.config)
     assert (left.path / "fields/seed-1.safetensors").is_file()
     assert (left.path / "couplings/000.zarr").is_dir()
+
+
+def test_fits_that_are_not_those_of_the_config_are_refused_before_anything_is_written(
+    run: Path, tmp_path: Path
+) -> None:
+    for setting, says in (("seeds=3", "whose fit seed 2 are not done"), ("fit.steps=21", "fit seed 0, fit seed 1")):
+        shutil.copytree(run / "run", tmp_path / setting)
+        changed = configs.load(tmp_path / setting / "config.yaml", (setting,))
+        pipeline.run(changed, tmp_path / setting, until="couple")
+        with pytest.raises(StoreError, match=says) as told:
+            newcells.roll(tmp_path / setting, run / "start.h5ad", tmp_path / "out")
+        assert f"embryo fit {tmp_path / setting}" in str(told.value)
+        with pytest.raises(StoreError, match=says):
+            perturbing.Bench.open(tmp_path / setting, run / "start.h5ad")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_law_that_reads_neighbours_is_a_setting(run: Path, tmp_path: Path) -> None:
