@@ -49,20 +49,32 @@ def simulate(
     folder: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run folder, runs/NAME by default; with --start: new folder.")
     ] = None,
-    override: Override = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="section.key=value, repeatable; with --start: of simulate only."),
+    ] = None,
     start: Annotated[Path | None, typer.Option(help="New cells to roll out with the fields of the run SOURCE.")] = None,
-    until_h: Annotated[float | None, typer.Option(help="With --start: when to end, hours; before it: back.")] = None,
+    until_h: Annotated[
+        float | None, typer.Option(help="Only with --start: when to end, hours; before it: back.")
+    ] = None,
     *,
     quiet: Quiet = False,
 ) -> None:
     """Couple, fit and roll out; or, with --start, roll new cells out with the fields of a finished run."""
     if start is None:
+        if until_h is not None:
+            from embryo.core.errors import ConfigError, Problem  # noqa: PLC0415
+
+            cure = "set split.end_h for the run's own embryos, or name new cells with --start"
+            raise ConfigError(Problem("--until-h without --start", "both, or neither", cure), subject="simulate")
         _until("simulate", source, folder, override, quiet=quiet)
         return
     from embryo.pipeline import newcells  # noqa: PLC0415
 
     with resumable(), progress(quiet=quiet) as (tick, _):
-        made = newcells.roll(source or Path(), start, folder, until_h=until_h, tick=tick)
+        made = newcells.roll(
+            source or Path(), start, folder, until_h=until_h, overrides=tuple(override or ()), tick=tick
+        )
     say(made)
 
 

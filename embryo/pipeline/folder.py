@@ -94,8 +94,8 @@ class RunFolder:
         return run
 
     @classmethod
-    def open(cls, path: Path) -> "RunFolder":
-        """Open an existing run.
+    def open(cls, path: Path, overrides: tuple[str, ...] = ()) -> "RunFolder":
+        """Open an existing run, with overrides of its config for this time only.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class RunFolder:
             If `path` is not a run folder of this version.
         """
         manifest = _manifest(path)
-        return cls(path, configs.load(path / "config.yaml"), manifest)
+        return cls(path, configs.load(path / "config.yaml", overrides), manifest)
 
     @property
     def stages(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from embryo import fields, fit, simulate
 from embryo.core import provenance, schema, store
-from embryo.core.errors import EmbryoError, Problem
+from embryo.core.errors import ConfigError, EmbryoError, Problem
 from embryo.core.frame import BODY, Frame
 from embryo.core.trajectory import Trajectory
 from embryo.pipeline import places, results, rollouts, starts
@@ -22,7 +22,13 @@ END = "end.h5ad"
 
 
 def roll(
-    path: Path, start: Path, out: Path | None = None, *, until_h: float | None = None, tick: Tick | None = None
+    path: Path,
+    start: Path,
+    out: Path | None = None,
+    *,
+    until_h: float | None = None,
+    overrides: tuple[str, ...] = (),
+    tick: Tick | None = None,
 ) -> str:
     """Roll the cells of a file with every seed of a run's fields.
 
@@ -36,6 +42,8 @@ def roll(
         Folder for the results; ``START-rolled`` beside the run's fields by default. An interrupted roll-out goes on.
     until_h
         End, hours; before the time of the cells it goes back. The last training time by default.
+    overrides
+        Of the section ``simulate``, such as ``simulate.growth=particles``, for this roll-out only.
     tick
         Called with (what, done, of).
 
@@ -51,7 +59,8 @@ def roll(
     EmbryoError
         If the run has no field, the cells are not of its kind, or the end is their own time.
     """
-    run = RunFolder.open(path)
+    _require_of_simulate(overrides)
+    run = RunFolder.open(path, overrides)
     target = out or run.path / "new" / f"{start.stem}-rolled"
     places.require(target, "cells rolled out", ["seed-*.zarr", END])
     starts.require_fitted(run)
@@ -75,6 +84,14 @@ def roll(
     number = f"{new.n_obs:,} cells" if alive == new.n_obs else f"{new.n_obs:,} cells, {alive:,.0f} at the end (seed 0)"
     lines = [f"{number}, {times[0]:g} to {times[-1]:g} h, {len(members)} seeds, growth as {run.config.simulate.growth}"]
     return "\n".join([*lines, *map(str, paths), str(target / END)])
+
+
+def _require_of_simulate(overrides: Sequence[str]) -> None:
+    other = [text for text in overrides if not text.startswith("simulate.")]
+    cure = "leave it out, or change the run itself: embryo fit RUN -s ..."
+    problems = [Problem(f"{t!r} for fields that are fitted", "settings of the section simulate", cure) for t in other]
+    if problems:
+        raise ConfigError(*problems, subject="overrides")
 
 
 def _times(run: RunFolder, adata: AnnData, new: AnnData, until_h: float | None, subject: str) -> list[float]:

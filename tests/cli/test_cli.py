@@ -100,6 +100,7 @@ def test_help_and_version_are_quick_and_quiet(tmp_path: Path) -> None:
         (("run", "--set", "fit.stepz=3"), "unknown key 'fit.stepz'"),
         (("run", "--set", "perturb.edits=[{gene: nope}]", "--set", "read.dataset=nosuch"), "nosuch"),
         (("show", "."), "run folder"),
+        (("simulate", "--until-h", "3"), "--until-h without --start"),
         (("check", "nowhere.h5ad"), "nowhere.h5ad"),
         (("data", "card", "nosuch"), "nosuch"),
         (("data", "fetch", "celegans-epic", "--mirror", "nowhere"), "nowhere"),

@@ -13,7 +13,7 @@ from scipy import sparse
 from embryo import config as configs
 from embryo import fields, fit, pipeline, read
 from embryo.core import schema, store
-from embryo.core.errors import EmbryoError, SchemaError, StoreError
+from embryo.core.errors import ConfigError, EmbryoError, SchemaError, StoreError
 from embryo.pipeline import newcells, perturbing, rollouts
 
 GENES = [f"gene{k}" for k in range(12)]
@@ -156,6 +156,16 @@ def test_fits_that_are_not_those_of_the_config_are_refused_before_anything_is_wr
         with pytest.raises(StoreError, match=says):
             perturbing.Bench.open(tmp_path / setting, run / "start.h5ad")
     assert not (tmp_path / "out").exists()
+
+
+def test_settings_of_the_roll_out_hold_for_it_only_and_others_are_refused(run: Path, tmp_path: Path) -> None:
+    before = (run / "run/config.yaml").read_bytes()
+    how = ("simulate.growth=particles",)
+    said = newcells.roll(run / "run", run / "start.h5ad", tmp_path / "out", until_h=1.0, overrides=how)
+    assert "growth as particles" in said
+    assert (run / "run/config.yaml").read_bytes() == before
+    with pytest.raises(ConfigError, match="settings of the section simulate"):
+        newcells.roll(run / "run", run / "start.h5ad", tmp_path / "not", overrides=("fit.steps=3",))
 
 
 def test_a_law_that_reads_neighbours_is_a_setting(run: Path, tmp_path: Path) -> None:
