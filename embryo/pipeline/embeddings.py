@@ -25,7 +25,7 @@ from embryo.config import Section
 from embryo.core import schema, store
 from embryo.core.errors import ConfigError, EmbryoError, Problem
 from embryo.encoders.facts.leaks import Protected
-from embryo.pipeline import boards, candidates, chosen, embedding_page, pages
+from embryo.pipeline import boards, candidates, chosen, embedding_page, pages, places
 from embryo.pipeline.boards import Board
 from embryo.pipeline.candidates import Candidate
 from embryo.pipeline.folder import cells_digest, contents, fingerprint
@@ -58,12 +58,7 @@ def load(path: Path) -> Embeddings:
     """
     config = configs.section(Embeddings, configs.read_yaml(path), subject=path.name)
     names = {"board": [b.name for b in config.boards], "model": [m.encoder for m in config.models]}
-    twice = [
-        Problem(f"two {what}s called {n!r}", "names that differ", "rename or remove one")
-        for what, given in names.items()
-        for n in dict.fromkeys(given)
-        if given.count(n) > 1
-    ]
+    twice = [problem for what, given in names.items() for problem in places.alike(given, what)]
     absent = [
         Problem(f"no folder {str(m.weights)!r} for {m.encoder}", "the folder with its files", "correct models.weights")
         for m in config.models
@@ -132,7 +127,7 @@ class _Job:
         task = self.board.task(self.config.neighbours, self.config.pca, self.config.hvg)
         marks = [(e.name, [hashlib.sha256(z.tobytes()).hexdigest() for z in e.z]) for e in judged]
         mark = fingerprint(self.commit, digest, vars(task), self.config.seeds, self.config.fitted, marks)
-        paths = [self.out / "boards" / f"{self.board.name}.{kind}" for kind in ("csv", "json")]
+        paths = [self.out / "boards" / f"{places.slug(self.board.name)}.{kind}" for kind in ("csv", "json")]
         if paths[1].is_file() and store.read_json(paths[1]).get("fingerprint") == mark and paths[0].is_file():
             rows, sentences = store.read_table(paths[0]), store.read_json(paths[1])["sentences"]
         else:
@@ -188,7 +183,7 @@ class _Job:
         protect = self.board.protect
         how = [one.model_dump(mode="json"), protect.model_dump(mode="json")]
         mark = fingerprint(self.commit, digest, how, contents(one.weights), kind, seed)
-        path = self.out / "embeddings" / self.board.name / f"{one.encoder}-{kind}-{seed}.safetensors"
+        path = self.out / "embeddings" / places.slug(self.board.name) / f"{one.encoder}-{kind}-{seed}.safetensors"
         if path.is_file():
             tensors, meta = store.read_tensors(path)
             if meta.get("fingerprint") == mark:

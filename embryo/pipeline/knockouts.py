@@ -23,7 +23,7 @@ from embryo.config import Section
 from embryo.core import store
 from embryo.core.errors import ConfigError, Problem
 from embryo.evaluate.perturbation import floors, halves, judge, same_law
-from embryo.pipeline import knockoutboards, knockoutpredictors, knockouts_page, pages
+from embryo.pipeline import knockoutboards, knockoutpredictors, knockouts_page, pages, places
 from embryo.pipeline.folder import fingerprint
 from embryo.pipeline.knockoutboards import Loaded
 from embryo.pipeline.knockoutdials import ChimeraBoard, KnockoutBoard, SyntheticBoard
@@ -56,12 +56,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Knockouts:
         if isinstance(board, dict):
             board.setdefault("kind", "synthetic")
     config = configs.section(Knockouts, tree, subject=path.name)
-    names = [b.name for b in config.boards]
-    problems = [
-        Problem(f"two boards called {n!r}", "names that differ", "rename or remove one")
-        for n in dict.fromkeys(names)
-        if names.count(n) > 1
-    ]
+    problems = places.alike([b.name for b in config.boards], "board")
     known = knockoutpredictors.names()
     problems += [
         Problem(f"model {m!r} of {b.name}", f"one of {', '.join(known)}", "correct models")
@@ -126,7 +121,7 @@ class _Job:
         pages.keep_config(self.config, self.out)
         how = self.board.model_dump(mode="json", exclude={"notes"})
         mark = fingerprint(self.commit, loaded.digest, how, seed, seeds)
-        paths = [self.out / "boards" / f"{self.board.name.replace(' ', '-')}.{kind}" for kind in ("csv", "json")]
+        paths = [self.out / "boards" / f"{places.slug(self.board.name)}.{kind}" for kind in ("csv", "json")]
         if all(p.is_file() for p in paths) and store.read_json(paths[1]).get("fingerprint") == mark:
             table, record = store.read_table(paths[0]), store.read_json(paths[1])
         else:

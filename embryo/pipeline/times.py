@@ -21,8 +21,8 @@ from threadpoolctl import threadpool_limits
 from embryo import config as configs
 from embryo.config import Section
 from embryo.core import schema, store
-from embryo.core.errors import ConfigError, Problem
-from embryo.pipeline import pages, timeboards, times_page, timescores
+from embryo.core.errors import ConfigError
+from embryo.pipeline import pages, places, timeboards, times_page, timescores
 from embryo.pipeline.folder import cells_digest, contents, fingerprint
 from embryo.pipeline.rollouts import Tick
 from embryo.pipeline.timeboards import TimeBoard
@@ -55,12 +55,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Times:
     for text in overrides:
         configs.override(tree, text)
     config = configs.section(Times, tree, subject=path.name)
-    names = [b.name for b in config.boards]
-    twice = [
-        Problem(f"two boards called {n!r}", "names that differ", "rename or remove one")
-        for n in dict.fromkeys(names)
-        if names.count(n) > 1
-    ]
+    twice = places.alike([b.name for b in config.boards], "board")
     if twice:
         raise ConfigError(*twice, subject=path.name)
     return config
@@ -133,7 +128,7 @@ class _Job:
         )
 
     def _part(self, name: str, work: Callable[[Tick], Judged], k: int, mark: str) -> Judged:
-        folder = self.out / "boards" / self.board.name.replace(" ", "-")
+        folder = self.out / "boards" / places.slug(self.board.name)
         paths = [folder / f"{k:02d}.{kind}" for kind in ("csv", "json")]
         if all(path.is_file() for path in paths):
             kept = store.read_json(paths[1])

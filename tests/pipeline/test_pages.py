@@ -1,11 +1,12 @@
 """Pages of evaluations."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from embryo import config
-from embryo.core.errors import StoreError
+from embryo.core.errors import ConfigError, StoreError
 from embryo.pipeline import pages, times
 from embryo.pipeline.folder import RunFolder
 
@@ -31,6 +32,13 @@ def test_an_evaluation_never_starts_in_the_folder_of_a_run(tmp_path: Path) -> No
         times.run(resolved, run.path)
     assert (run.path / "config.yaml").read_text(encoding="utf-8") == before
     assert sorted(p.name for p in run.path.iterdir()) == ["config.yaml", "run.json"]
+
+
+def test_boards_that_would_share_a_folder_are_refused(tmp_path: Path) -> None:
+    boards = [{"name": name, "read": {"dataset": "synthetic"}} for name in ("a b", "a-b")]
+    (tmp_path / "two.yaml").write_text(json.dumps({"boards": boards}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="share the folder 'a-b'"):
+        times.load(tmp_path / "two.yaml")
 
 
 def test_a_board_that_cannot_be_read_leaves_no_config(tmp_path: Path) -> None:
