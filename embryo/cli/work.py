@@ -7,29 +7,21 @@ import typer
 
 from embryo.cli.console import Folder, Override, Page, Quiet, progress, resumable, say, write
 
+Source = Annotated[
+    Path | None,
+    typer.Argument(help="YAML config, the cells (h5ad, zarr, csv), or a run folder; none: the embedded demo."),
+]
+
 
 def run(
-    config: Annotated[Path | None, typer.Argument(help="YAML config; without one the embedded demo runs.")] = None,
+    source: Source = None,
     folder: Folder = None,
     override: Override = None,
     *,
     quiet: Quiet = False,
 ) -> None:
     """Run a whole job; an interrupted run goes on where it stopped."""
-    from embryo import config as configs  # noqa: PLC0415  heavy imports wait until the command is known
-    from embryo import pipeline  # noqa: PLC0415
-
-    resolved = configs.load(config, tuple(override or ()))
-    target = folder or Path("runs") / resolved.name
-    with resumable(), progress(quiet=quiet) as (tick, said):
-        done = pipeline.run(resolved, target, tick=tick, said=said)
-    say(pipeline.show(done.path))
-
-
-Source = Annotated[
-    Path | None,
-    typer.Argument(help="YAML config, the cells (h5ad, zarr, csv), or a run folder; none: the embedded demo."),
-]
+    _until(None, source, folder, override, quiet=quiet)
 
 
 def couple(source: Source = None, folder: Folder = None, override: Override = None, *, quiet: Quiet = False) -> None:
@@ -78,8 +70,10 @@ def simulate(
     say(made)
 
 
-def _until(stage: str, source: Path | None, folder: Path | None, override: list[str] | None, *, quiet: bool) -> None:
-    from embryo import config as configs  # noqa: PLC0415
+def _until(
+    stage: str | None, source: Path | None, folder: Path | None, override: list[str] | None, *, quiet: bool
+) -> None:
+    from embryo import config as configs  # noqa: PLC0415  heavy imports wait until the command is known
     from embryo import pipeline  # noqa: PLC0415
 
     of_a_run = source is not None and (source / "run.json").is_file()

@@ -80,6 +80,9 @@ def test_running_again_does_nothing_and_a_changed_edit_redoes_only_what_depends_
     other = call("run", "tiny.yaml", "--out", "run", "--set", "render.fps=9", cwd=tiny)
     assert other.returncode == 0, other.stderr
     after = store.read_json(tiny / "run/run.json")["stages"]
+    same = call("run", "run", cwd=tiny)
+    assert same.returncode == 0, same.stderr
+    assert store.read_json(tiny / "run/run.json")["stages"] == after
     changed = {name for name in after if after[name]["fingerprint"] != before[name]["fingerprint"]}
     assert changed == {"render", "report"}
     fits = [name for name in after if name.startswith("fit")]
