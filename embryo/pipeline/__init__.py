@@ -5,7 +5,7 @@ run that was interrupted goes on where it stopped.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import anndata as ad
@@ -138,7 +138,7 @@ class _Job:
             "embed": self._embed,
             "reconstruct": self._reconstruct,
             "couple": lambda: rollouts.couple_all(run, self.cells),
-            **{name: lambda s=s: self._fit(s) for name, s in fits},
+            **{name: partial(self._fit, seed) for name, seed in fits},
             "simulate": lambda: self._roll("control"),
             "perturb": lambda: self._roll("edited"),
             "measure": lambda: results.measure_all(run, self.placed),
