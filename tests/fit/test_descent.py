@@ -40,5 +40,9 @@ def test_other_numbers_are_moved_along() -> None:
 
 def test_a_loss_that_is_no_number_is_said() -> None:
     row = nn.Parameter(torch.ones(1, 2).double())
+
+    def loss() -> torch.Tensor:
+        return (row * float("nan")).sum()
+
     with pytest.raises(DivergedError, match="not finite"):
-        lbfgs([row], [], (row * float("nan")).sum, torch.eye(2)[None].double(), 5)
+        lbfgs([row], [], loss, torch.eye(2)[None].double(), 5)
