@@ -71,6 +71,9 @@ def fitted(e: Embed, train: AnnData, *, seed: int, spare: int = 0) -> Any:
     spare
         By how much the dimensions stay below what cells and genes allow.
     """
+    if not train.n_vars:
+        cure = "give columns of genes, or a precomputed embedding (embed.encoder=precomputed)"
+        raise SchemaError(Problem("no genes in X", "expression to embed", cure), subject="embed")
     most = min(train.shape) - spare
     organism = schema.meta(train).get("organism")
     return encoder(e, dims=min(e.dims or most, most), seed=seed, organism=organism).fit(train)

@@ -175,3 +175,8 @@ def test_an_embedding_is_told_in_one_sentence(tmp_path: Path, adata: ad.AnnData)
     said = chosen.sentence(found.provenance())
     assert said.startswith("scgpt, random weights, 16 dimensions")
     assert "30 of 30 genes read" in said
+
+
+def test_tracks_without_genes_are_told_what_an_embedding_needs() -> None:
+    with pytest.raises(SchemaError, match="no genes in X; expected expression to embed"):
+        chosen.fitted(Embed(), ad.AnnData(np.zeros((4, 0))), seed=0)
