@@ -41,6 +41,7 @@ from embryo.evaluate.time.series import Series
 NAME = "embryo"
 EXPLAINED, TRUST = 0.01, 0.9
 SHRINKAGE = 0.5
+UNDECIDED = ("McCann midpoint", "nearest")  # what is taken where nothing can be held out, the first that applies
 _LEAST = 0.02  # smaller shares are left out
 _MOST = 3000  # particles of a mixture
 
@@ -56,7 +57,7 @@ class Choice:
     energies
         Mean energy distance on the inner folds of every candidate that applied, in units of training spreads.
     folds_h
-        Times of the folds; empty where no stage could imitate the question and all take part alike.
+        Times of the folds; empty where no stage could imitate the question.
     learned
         Share of candidates that are no floors.
     how
@@ -124,7 +125,7 @@ class Stack:
         aside = [(between and c.name in COPIES) or c.name in again for c in self.candidates]
         kept = np.flatnonzero(everywhere * np.logical_not(aside))
         if not len(kept):
-            return self._evenly(training, t_h)
+            return self._undecided(training, t_h)
         own = [np.isin(np.flatnonzero(applies), kept) for applies, _ in judged]
         grams = np.stack([m.gram[np.ix_(k, k)] for k, (_, m) in zip(own, judged, strict=True)])
         evidence = Evidence(grams, *(np.array(v) for v in zip(*((m.noise, f.gap_h) for f, (_, m) in
@@ -152,15 +153,15 @@ class Stack:
                 seen.append(stage)
         return again
 
-    def _evenly(self, training: Series, t_h: float) -> Choice | None:
-        again = self._again(training, t_h)
-        made = [(c, c.predict(training, t_h, self.seeds[0])) for c in self.candidates if c.name not in again]
-        able = [c for c, p in made if p is not None]
+    def _undecided(self, training: Series, t_h: float) -> Choice | None:
+        """Take the floor that was named beforehand: a model that has shown nothing takes no part."""
+        able = [c for c in self.candidates if c.predict(training, t_h, self.seeds[0]) is not None]
         if not able:
             return None
-        how = "all alike, since no stage of the training series can be held out to decide"
-        learned = sum(c.role != "floor" for c in able) / len(able)
-        return Choice({c.name: 1 / len(able) for c in able}, {}, (), learned, how)
+        order = {name: k for k, name in enumerate(UNDECIDED)}
+        chosen = min(able, key=lambda c: (c.role != "floor", order.get(c.name, len(order))))
+        how = "the floor named beforehand, since no stage of the training series can be held out to decide"
+        return Choice({chosen.name: 1.0}, {}, (), float(chosen.role != "floor"), how)
 
     def _trusting(self, choice: Choice, training: Series, t_h: float) -> Choice:
         if len(training) < 3 or training.index(t_h) is not None or None in training.flanks(t_h):
