@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from embryo.core.errors import DivergedError, Problem
 
+_FAR = 1e30
+
 
 def lbfgs(
     rows: Sequence[nn.Parameter],
@@ -59,6 +61,8 @@ def lbfgs(
     def both(flat: np.ndarray) -> tuple[float, np.ndarray]:
         put(flat)
         value = loss()
+        if not torch.isfinite(value):
+            return _FAR, np.zeros_like(flat)  # the line search turns back
         slopes = torch.autograd.grad(value, [*rows, *others], materialize_grads=True)
         steep = _side_by_side(slopes[: len(rows)])[..., None]
         turned = torch.linalg.solve_triangular(root, steep, upper=False).ravel()
@@ -68,7 +72,7 @@ def lbfgs(
     start = torch.cat([begin.new_zeros(size), *tail]).numpy()
     options = {"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 40, "ftol": 1e-9, "gtol": 1e-7}
     found = minimize(both, start, jac=True, method="L-BFGS-B", options=options)
-    if not np.isfinite(found.fun):
+    if found.fun >= _FAR:
         problem = Problem("a loss that is not finite", "finite levels and inputs", "look for NaN in the panel")
         raise DivergedError(problem, subject="circuit from snapshots")
     put(found.x)
