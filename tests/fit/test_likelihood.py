@@ -20,7 +20,7 @@ def test_weights_decay_and_rate_of_the_synthetic_circuit_are_found() -> None:
     truth = synthetic.Circuit()
     found = numbers.weights.detach().numpy()
     wanted = np.hstack([truth.weights, truth.inputs])
-    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.97
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.95
     np.testing.assert_allclose(numbers.decay.detach().numpy(), 1.0, atol=0.05)
 
 
