@@ -45,6 +45,15 @@ class Phase:
     decay: bool = False
 
 
+# By interpolation, then from stage to stage, then over four: longer windows meet cells that sit between two fates and
+# answer to a change without bound.
+STAGED = (
+    Phase(iterations=60),
+    Phase(weak=0.0, windows=(1,), iterations=80, decay=True),
+    Phase(weak=0.0, windows=(1, 4), iterations=160, decay=True),
+)
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a circuit is fitted.
@@ -71,11 +80,11 @@ class Settings:
 
     places: int = 60
     width: float = 0.5
-    l1: float = 3e-4
-    floor: float = 0.02
-    cells: int = 3000
-    phases: tuple[Phase, ...] = (Phase(), Phase(weak=0.0, windows=(1,), iterations=200, decay=True))
-    step_h: float = 0.25
+    l1: float = 1e-4
+    floor: float = 0.01
+    cells: int = 1000
+    phases: tuple[Phase, ...] = STAGED
+    step_h: float = 0.34
     decay_per_h: float = 0.6
     spread: float = 0.3
 
