@@ -46,9 +46,9 @@ class Measured:
 def fit(
     cells: Measured,
     *,
-    l1: float = 3e-5,
+    l1: float = 1e-6,
     decay_per_h: float = 0.6,
-    rounds: int = 4,
+    rounds: int = 8,
     iterations: int = 60,
     prior: Float[Tensor, "genes columns"] | None = None,
 ) -> Numbers:

@@ -25,7 +25,7 @@ def test_weights_decay_and_rate_of_the_synthetic_circuit_are_found() -> None:
 
 
 def test_noise_does_not_bend_it() -> None:
-    numbers = likelihood.fit(measured(0.1), l1=3e-5)
+    numbers = likelihood.fit(measured(0.1))
     truth = synthetic.Circuit()
     wanted = np.hstack([truth.weights, truth.inputs])
     assert np.corrcoef(numbers.weights.detach().numpy().ravel(), wanted.ravel())[0, 1] > 0.95
