@@ -22,6 +22,7 @@ from embryo.core.errors import EditError, Problem
 from embryo.core.state import State, Velocity
 
 Change = Callable[[Tensor, Tensor], Tensor]
+_QUICK_PER_H = 8.0  # a gene that is off comes on in log1p counts at most so fast: else no step would be short enough
 
 
 class Circuit(nn.Module):
@@ -53,8 +54,8 @@ class Circuit(nn.Module):
         self.register_buffer("unit", torch.ones(genes))
 
     def levels(self, g: Float[Tensor, "cells genes"]) -> Float[Tensor, "cells genes"]:
-        """Return levels y = expm1(g) / unit of a log1p panel."""
-        return torch.expm1(g) / self.unit.to(g.dtype)
+        """Return levels y = expm1(g) / unit of a log1p panel; a step below 0 counts as 0."""
+        return torch.expm1(g.clamp(min=0)) / self.unit.to(g.dtype)
 
     def production(
         self,
@@ -113,7 +114,7 @@ class Gradients(nn.Module):
     """Inputs laid down from both ends of each body axis, as eggs do: exponentials that fade.
 
     m_k(X, t) = exp(-d_k / length_k - t / lifetime_k), with d_k the distance of material coordinate X from one end of
-    an axis. Lengths and lifetimes are numbers to be fitted.
+    an axis, 0 beyond it. Lengths and lifetimes are numbers to be fitted.
 
     Parameters
     ----------
@@ -140,7 +141,7 @@ class Gradients(nn.Module):
 
     def forward(self, t_h: float | Tensor, material: Float[Tensor, "cells axes"]) -> Float[Tensor, "cells inputs"]:
         """Return the inputs of cells at `material` at time `t_h`."""
-        away = torch.cat([material - self.low.to(material), self.high.to(material) - material], 1)
+        away = torch.cat([material - self.low.to(material), self.high.to(material) - material], 1).clamp(min=0)
         time = torch.as_tensor(t_h, dtype=material.dtype, device=material.device)
         return torch.exp(-away / self.log_length.to(material).exp() - time / self.log_lifetime_h.to(material).exp())
 
@@ -263,8 +264,12 @@ class CircuitField:
         """Return the velocity under `change(production, decay)`, both in levels per hour and 1/h."""
         decay = self.decay_per_h.to(state.g)
         y = self.circuit.levels(state.g)
-        dy = change(self.production(t, state), decay) - decay * y
-        dg = dy * self.unit.to(state.g) * torch.exp(-state.g)
+        made = change(self.production(t, state), decay)
+        dy = made - decay * y
+        unit = self.unit.to(state.g)
+        dg = dy * unit * torch.exp(-state.g.clamp(min=0))
+        steady = torch.log1p(unit * made.clamp(min=0) / decay)
+        dg = torch.minimum(dg, (_QUICK_PER_H * (steady - state.g)).clamp(min=0) + dg.clamp(max=0))
         return Velocity(torch.zeros_like(state.z), dg, torch.zeros_like(state.x), torch.zeros_like(state.log_mass))
 
     def __call__(self, t: Float[Tensor, ""], state: State) -> Velocity:

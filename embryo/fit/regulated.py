@@ -24,6 +24,7 @@ from embryo.fit.moments import Series, Stage
 from embryo.fit.regression import regress
 from embryo.fit.training import Training
 
+_GONE = 5.0  # decay times between stages after which nothing is left
 _SCALE = 99.0  # percentile of a gene's level over training cells that is its unit
 
 
@@ -87,12 +88,21 @@ def regulated(
     material = torch.cat([s.material for s in series.stages])
     gradients = Gradients(*(material.quantile(q, dim=0).tolist() for q in (0.01, 0.99)))
     found = circuits.fit([series], wiring.settings, seed=training.seed, inputs=gradients)
-    made: Circuit = found.circuit(panel, gradients.names, wiring.ligands, unit)
+    made: Circuit = _slowed(found.circuit(panel, gradients.names, wiring.ligands, unit), series)
     place = regress(data, replace(training, reads=("x",)))
     birth = regress(data, replace(training, reads=("g",)), progress=progress)
     law = Regulated(made, gradients, place, birth, wiring.length_um)
     law.response.copy_(response)
     return law.requires_grad_(requires_grad=False).eval()
+
+
+def _slowed(circuit: Circuit, series: Series) -> Circuit:
+    """Cap decay where stages cannot tell it: a gene as good as gone by the next stage; its steady level stays."""
+    most = _GONE / float(np.diff(series.times_h).min())
+    share = (most / circuit.decay_per_h).clamp(max=1.0)
+    circuit.decay_per_h.mul_(share)
+    circuit.rate_per_h.mul_(share)
+    return circuit
 
 
 def stages_of(adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands) -> Series:

@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from embryo import fields, fit, simulate
+from embryo.core import field as laws
 from embryo.core import provenance, schema, store
 from embryo.core.errors import ConfigError, EmbryoError, Problem
 from embryo.core.frame import BODY, Frame
@@ -83,7 +84,14 @@ def roll(
     alive = float(members[0].at(-1).mass.sum())
     number = f"{new.n_obs:,} cells" if alive == new.n_obs else f"{new.n_obs:,} cells, {alive:,.0f} at the end (seed 0)"
     lines = [f"{number}, {times[0]:g} to {times[-1]:g} h, {len(members)} seeds, growth as {run.config.simulate.growth}"]
-    return "\n".join([*lines, *map(str, paths), str(target / END)])
+    return "\n".join([*lines, *_beyond(adata, times), *map(str, paths), str(target / END)])
+
+
+def _beyond(adata: AnnData, times: Sequence[float]) -> list[str]:
+    """Say so where a roll-out leaves the times of the run's cells."""
+    first, last = float(adata.obs[schema.TIME].min()), float(adata.obs[schema.TIME].max())
+    inside = first - schema.SAME_TIME_H <= min(times) and max(times) <= last + schema.SAME_TIME_H
+    return [] if inside else [f"beyond the times of the run, {first:g} to {last:g} h: nothing was fitted there"]
 
 
 def _require_of_simulate(overrides: Sequence[str]) -> None:
@@ -100,7 +108,8 @@ def _times(run: RunFolder, adata: AnnData, new: AnnData, until_h: float | None, 
     starts.require_finite(end, subject)
     if abs(end - t0) < schema.SAME_TIME_H:
         found = f"cells at {t0:g} h to be rolled to {end:g} h"
-        raise EmbryoError(Problem(found, "an end before or after that", "give --until-h"), subject=subject)
+        last = f"an end before or after that; the last time of the run is {float(adata.obs[schema.TIME].max()):g} h"
+        raise EmbryoError(Problem(found, last, "give --until-h"), subject=subject)
     if end < t0 and run.config.simulate.growth == "particles":
         found = f"particles from {t0:g} h back to {end:g} h"
         cure = "roll back with simulate.growth=mass: nobody knows who died before"
@@ -119,12 +128,13 @@ def _member(run: RunFolder, new: AnnData, times: Sequence[float], seed: int, pat
         "provenance": {"seed": seed, "start": str(path.parent.name)},
     }  # fmt: skip
     state = fit.states(new)
+    law = laws.begun(field, state, times[0])
     kept: Trajectory | store.Stored
     if s.growth == "particles":
-        kept = simulate.particles(field, state, times, seed=seed, **how)
+        kept = simulate.particles(law, state, times, seed=seed, **how)
         store.write_trajectory(kept, path)
     else:
-        kept = simulate.record(field, state, times, path, **how)
+        kept = simulate.record(law, state, times, path, **how)
     return Trajectory.of(
         kept.times_h[[0, -1]], [kept.at(0), kept.at(-1)],
         panel=kept.panel, frame=kept.frame, cells=kept.cells, provenance=kept.provenance,

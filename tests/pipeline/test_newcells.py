@@ -70,7 +70,9 @@ def test_new_cells_are_rolled_by_every_seed_and_their_ends_are_told(run: Path, t
 
 
 def test_they_go_back_where_the_end_lies_before_them(run: Path, tmp_path: Path) -> None:
-    assert "0 to -1 h" in newcells.roll(run / "run", run / "start.h5ad", tmp_path / "out", until_h=-1.0)
+    said = newcells.roll(run / "run", run / "start.h5ad", tmp_path / "out", until_h=-1.0)
+    assert "0 to -1 h" in said
+    assert "beyond the times of the run" in said
     times = store.read_trajectory(tmp_path / "out/seed-0.zarr").times_h
     assert bool((times.diff() < 0).all())
 
@@ -173,6 +175,22 @@ def test_a_law_that_reads_neighbours_is_a_setting(run: Path, tmp_path: Path) -> 
     pipeline.run(configs.source(run / "series.h5ad", how), tmp_path / "run", until="fit")
     law, _ = fields.load(tmp_path / "run/fields/seed-0.safetensors")
     assert isinstance(law, fields.SpatialNetwork)
+    assert "1 seeds" in newcells.roll(tmp_path / "run", run / "start.h5ad", tmp_path / "out", until_h=0.5)
+
+
+@pytest.mark.parametrize(("structure", "kind"), [("matching", fields.FlowNetwork), ("circuit", fields.Regulated)])
+def test_the_structure_of_the_law_is_a_setting(run: Path, tmp_path: Path, structure: str, kind: type) -> None:
+    how = (
+        "seeds=1",
+        "fit.steps=5",
+        "fit.width=8",
+        f"fit.structure={structure}",
+        "embed.dims=3",
+        "measure.neighbours=5",
+    )
+    pipeline.run(configs.source(run / "series.h5ad", how), tmp_path / "run", until="fit")
+    law, _ = fields.load(tmp_path / "run/fields/seed-0.safetensors")
+    assert isinstance(law, kind)
     assert "1 seeds" in newcells.roll(tmp_path / "run", run / "start.h5ad", tmp_path / "out", until_h=0.5)
 
 
