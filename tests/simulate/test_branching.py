@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from embryo import measure, perturb, simulate
-from embryo.core.edit import Edit
+from embryo.core.edit import Edit, Operation
 from embryo.core.errors import EmbryoError
 from embryo.core.state import State, Velocity
 from embryo.core.store import read_trajectory, write_trajectory
@@ -116,7 +116,7 @@ def test_control_and_edit_share_their_luck_until_they_differ() -> None:
             return Velocity(v.dz, v.dg, v.dx, v.growth + s.g[:, 0])
 
     context = perturb.Context(("p",), torch.zeros(1, 2), 1.0, seed=0)
-    edit = Edit("p", perturb.Operation.OVEREXPRESS, dose=3.0, t_on_h=1.0, fraction=0.5)
+    edit = Edit("p", Operation.OVEREXPRESS, dose=3.0, t_on_h=1.0, fraction=0.5)
     law, begin = perturb.apply(Grown(), start(120), [edit], context, t0_h=0.0)
     mutant = {k for k in range(120) if bool(law.masks[0, k])}
     one, two = (simulate.particles(f, s, [0.0, 1.0, 2.0], seed=5) for f, s in ((Grown(), start(120)), (law, begin)))
