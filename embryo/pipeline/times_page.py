@@ -29,8 +29,8 @@ HOW: Mapping[Kind, str] = {
         "One stage is held out at a time. What is fitted here (reduction where there is one, units unless the "
         "config gives them, frame, couplings, laws, mixture) sees the training stages only. Shares of the mixture "
         "are chosen by holding out training stages, one at a time; after the last stage each is predicted from "
-        "those before it alone; where no stage can be held out, all take part alike. The share of a trusted law is "
-        "not chosen so: its misfit is measured on the very stages that it was fitted to, and the constants of that "
+        "those before it alone; where no stage can be held out, a floor named beforehand is taken. The share of a "
+        "trusted law is not chosen so: its misfit is measured on the very stages that it was fitted to, and the constants of that "
         "trust were fixed with held-out stages of the simulations and of the embryoid body in view. Those are "
         "development boards. "
     )
