@@ -9,7 +9,7 @@ from present positions). The form is that of the connectionist gene circuits of 
 and Reinitz 1991, J. Theor. Biol. 152:429). An edit acts on the production alone, through `CircuitField.produce`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from embryo.blocks.diffusion import Medium, concentration
 from embryo.core.errors import EditError, Problem
+from embryo.core.field import ANY, SIGNAL, Change
 from embryo.core.state import State, Velocity
 
-Change = Callable[[Tensor, Tensor], Tensor]
 _QUICK_PER_H = 8.0  # a gene that is off comes on in log1p counts at most so fast: else no step would be short enough
 
 
@@ -70,7 +70,7 @@ class Circuit(nn.Module):
     def without(self, edges: Sequence[tuple[str, str]]) -> "Circuit":
         """Return a circuit in which these regulations (source, target) are cut.
 
-        A source is a gene, an input, or ``"received LIGAND"`` for what is secreted; target ``"*"`` means every gene.
+        A source is a gene, an input, or ``"signal:LIGAND"`` for what is received; target `ANY` means every gene.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class Circuit(nn.Module):
             If a name is unknown; all at once.
         """
         columns = {name: k for k, name in enumerate(self.columns)}
-        rows = {name: [k] for k, name in enumerate(self.panel)} | {"*": list(range(len(self.panel)))}
+        rows = {name: [k] for k, name in enumerate(self.panel)} | {ANY: list(range(len(self.panel)))}
         problems = [
             Problem(
                 f"an edge {a} -> {b}", f"a source of {', '.join(columns)} and a gene of the panel", "check the names"
@@ -98,7 +98,7 @@ class Circuit(nn.Module):
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of `weights`."""
-        return (*self.panel, *self.inputs, *(f"received {name}" for name in self.ligands))
+        return (*self.panel, *self.inputs, *(SIGNAL + name for name in self.ligands))
 
     def shape(self) -> dict[str, Any]:
         """Return what `from_shape` needs, as plain values."""

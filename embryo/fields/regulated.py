@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from embryo.blocks.diffusion import Medium
-from embryo.core.field import ANY, SIGNAL, Change
+from embryo.core.field import Change
 from embryo.core.state import State, Velocity
 from embryo.fields.circuit import Circuit, CircuitField, Gradients, Ligands
 from embryo.fields.flow import FlowNetwork
@@ -91,7 +91,7 @@ class Regulated(nn.Module):
 
     def without(self, edges: Sequence[tuple[str, str]]) -> "Regulated":
         """Return the law without these regulations; see `embryo.core.field.Field`."""
-        made = Regulated(self.circuit.without(renamed(edges)), self.gradients, self.place, self.birth, self.length_um)
+        made = Regulated(self.circuit.without(edges), self.gradients, self.place, self.birth, self.length_um)
         made.response.copy_(self.response)
         return made.eval()
 
@@ -142,6 +142,10 @@ class Bound:
         """expm1(g) at level 1."""
         return self.law.unit
 
+    def begun(self, state: State, t_h: float) -> "Bound":
+        """Return the law bound anew, to other particles."""
+        return self.law.begun(state, t_h)
+
     def rows(self, index: Int[Tensor, " chosen"] | slice) -> "Bound":
         """Return the law for chosen particles; daughters keep the place of their mother."""
         return replace(self, material=self.material[index])
@@ -173,13 +177,6 @@ def in_body(state: State) -> Float[Tensor, "cells axes"]:
 def medium(length_um: float) -> Medium:
     """Return a medium of unit decay with a screening length."""
     return Medium(diffusion_um2_per_h=length_um**2)
-
-
-def renamed(edges: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return edges as `Circuit` names them: what is received of a ligand is a column of its own."""
-    return [
-        (f"received {a.removeprefix(SIGNAL)}" if a.startswith(SIGNAL) else a, "*" if b == ANY else b) for a, b in edges
-    ]
 
 
 def _unchanged(production: Tensor, _decay: Tensor) -> Tensor:

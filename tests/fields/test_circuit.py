@@ -69,7 +69,7 @@ def test_an_edit_of_production_leaves_decay_alone() -> None:
 
 def test_a_cut_edge_is_read_no_more_and_the_first_circuit_is_left_whole() -> None:
     field, start = CircuitField(circuit(ligands=("g2",)), ligands=Ligands((2,), (Medium(),))), state()
-    cut = field.without([("g0", "g1"), ("received g2", "*")])
+    cut = field.without([("g0", "g1"), ("signal:g2", "*")])
     other = State(start.z, start.g.clone(), start.x + 100 * torch.arange(5)[:, None], start.log_mass)
     other.g[:, 0] += 1.0
     assert torch.equal(cut(now(), start).dg[:, 1], cut(now(), other).dg[:, 1])

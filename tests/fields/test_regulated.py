@@ -83,6 +83,13 @@ def test_a_cell_keeps_the_place_it_had_when_the_roll_out_began() -> None:
     assert not torch.equal(bound(torch.tensor(1.0), away).dg, field(torch.tensor(1.0), away).dg)
 
 
+def test_a_bound_law_can_be_bound_to_more_particles() -> None:
+    """As for a graft: donors come on top of the cells that it was bound to."""
+    field, few, more = law(), start(10), start(15)
+    again = laws.begun(field.begun(few, 0.0), more, 1.0)
+    assert torch.equal(again.material, in_body(more))
+
+
 def test_a_knock_out_decays_and_nothing_else_of_it_is_left() -> None:
     field, s = law(ligands=()), start()
     context = perturb.Context(PANEL, field.response, 1.0)
