@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 from anndata import AnnData
 from pydantic import Field
 from threadpoolctl import threadpool_limits
@@ -95,15 +94,11 @@ def run(
     EmbryoError
         If a board cannot be read. A model that cannot read a board is told on the page, and does not stop the others.
     """
-    commit = pages.begin(out)
-    found = []
-    for board in config.boards:
-        job = _Job(config, board, out, commit, tick or (lambda *_: None))
-        found.append(job.run())
-        if said is not None:
-            said(board.name, found[-1].summary)
-    evaluate.require_floors(pd.concat([one.table for one in found], ignore_index=True))
-    return pages.finish(config, found, embedding_page, out)
+
+    def judged(board: Board, commit: str) -> embedding_page.Found:
+        return _Job(config, board, out, commit, tick or (lambda *_: None)).run()
+
+    return pages.judge(config, out, embedding_page, judged, said=said, require=evaluate.require_floors)
 
 
 @dataclass

@@ -95,13 +95,11 @@ def run(
     EmbryoError
         If a board cannot be read.
     """
-    commit = pages.begin(out)
-    found = []
-    for board in config.boards:
-        found.append(_Job(config, board, out, commit, tick or (lambda *_: None)).run())
-        if said is not None:
-            said(board.name, found[-1].summary)
-    return pages.finish(config, found, knockouts_page, out)
+
+    def judged(board: KnockoutBoard, commit: str) -> knockouts_page.Found:
+        return _Job(config, board, out, commit, tick or (lambda *_: None)).run()
+
+    return pages.judge(config, out, knockouts_page, judged, said=said)
 
 
 @dataclass

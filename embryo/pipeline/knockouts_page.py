@@ -28,7 +28,6 @@ _HOW = (
     "measured perturbations; B: structured, from wild type alone; C: association, which may rank and claims no size."
 )
 _DIRECTION = (AUROC, FORM, scoring.RETRIEVAL, scoring.SIZE, scoring.LENGTHS)
-_ORDER = ["ours", "floor", "random", "repeat", "ceiling"]
 
 
 @dataclass(frozen=True)
@@ -119,33 +118,21 @@ def grids_of(found: Found) -> list[tuple[str, pd.DataFrame]]:
 
 def scores(found: Found, split: str, metrics: Sequence[str]) -> pd.DataFrame:
     """Return predictors x metrics of one split: value and interval."""
-    kept = found.table[(found.table["split"] == split) & (found.table["role"] != "difference")]
-    kept = kept[kept["metric"].isin(metrics)]
-    kept = kept.sort_values("role", key=lambda role: role.map(_ORDER.index), kind="stable")
-    return grids.wide(kept, ["model", "role"], _head, _score)
+    return grids.scores(found.table[(found.table["split"] == split) & found.table["metric"].isin(metrics)])
 
 
 def edits(found: Found) -> pd.DataFrame:
     """Return predictors x edits: effect recovery in fates; a mean over edits hides which are right."""
     t = found.table
     kept = t[(t["metric"] == scoring.RECOVERY) & (t["role"] != "difference") & ~t["split"].isin(found.splits)]
-    kept = kept.sort_values("role", key=lambda role: role.map(_ORDER.index), kind="stable")
     if kept.empty:
         return pd.DataFrame(columns=["model", "role"])
-    return grids.wide(kept, ["model", "role"], lambda row: str(row["split"]), lambda row: f"{row['value']:.2f}")
+    return grids.wide(
+        grids.by_role(kept), ["model", "role"], lambda row: str(row["split"]), lambda row: f"{row['value']:.2f}"
+    )
 
 
 def fates(found: Found) -> pd.DataFrame:
     """Return edits and who says it x fates: what a prediction of ours gains and loses, beside what was measured."""
     kept = found.table[found.table["metric"].str.startswith("fraction[")]
-    return grids.wide(kept, ["split", "model"], _head, lambda row: f"{row['value']:.3f}")
-
-
-def _head(row: pd.Series) -> str:
-    return str(row["metric"]) if row["unit"] == "1" else f"{row['metric']} ({row['unit']})"
-
-
-def _score(row: pd.Series) -> str:
-    if pd.isna(row["value"]):
-        return ""
-    return f"{row['value']:.3g}" + ("" if pd.isna(row["low"]) else f" [{row['low']:.3g}, {row['high']:.3g}]")
+    return grids.wide(kept, ["split", "model"], grids.head, lambda row: f"{row['value']:.3f}")

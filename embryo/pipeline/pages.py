@@ -1,6 +1,6 @@
 """Folders of evaluations: config, table, provenance and page, written alike; pages joined into one document."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -30,6 +30,9 @@ class Found(Protocol):
     @property
     def table(self) -> pd.DataFrame: ...
 
+    @property
+    def summary(self) -> str: ...
+
 
 @runtime_checkable
 class Kind(Protocol):
@@ -40,6 +43,48 @@ class Kind(Protocol):
     def markdown(self, name: str, found: Any, made: Mapping[str, Any]) -> str: ...
 
     def html(self, name: str, found: Any, made: Mapping[str, Any], path: Path) -> None: ...
+
+
+def judge(
+    config: Any,
+    out: Path,
+    kind: Kind,
+    judged: Callable[[Any, str], Found],
+    *,
+    said: Callable[[str, str], None] | None = None,
+    require: Callable[[pd.DataFrame], None] | None = None,
+) -> Path:
+    """Judge every board of a config and write table, provenance and pages; returns the page's path.
+
+    Parameters
+    ----------
+    config
+        With ``boards``, ``name`` and ``seed``.
+    out
+        Folder for the results; made if absent.
+    kind
+        Writes the pages.
+    judged
+        Called with (board, commit of the code).
+    said
+        Called with (board, summary) when a board is done.
+    require
+        Called with the whole table before anything of it is written.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds something else, such as a run.
+    """
+    commit = begin(out)
+    found = []
+    for board in config.boards:
+        found.append(judged(board, commit))
+        if said is not None:
+            said(board.name, found[-1].summary)
+    if require is not None:
+        require(pd.concat([one.table for one in found], ignore_index=True))
+    return finish(config, found, kind, out)
 
 
 def begin(out: Path) -> str:

@@ -85,13 +85,11 @@ def run(config: Times, out: Path, *, tick: Tick | None = None, said: Callable[[s
     EmbryoError
         If a board cannot be read.
     """
-    commit = pages.begin(out)
-    found = []
-    for board in config.boards:
-        found.append(_Job(config, board, out, commit, tick or (lambda *_: None)).run())
-        if said is not None:
-            said(board.name, found[-1].summary)
-    return pages.finish(config, found, times_page, out)
+
+    def judged(board: TimeBoard, commit: str) -> times_page.Found:
+        return _Job(config, board, out, commit, tick or (lambda *_: None)).run()
+
+    return pages.judge(config, out, times_page, judged, said=said)
 
 
 @dataclass

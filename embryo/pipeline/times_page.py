@@ -30,9 +30,9 @@ HOW: Mapping[Kind, str] = {
         "config gives them, frame, couplings, laws, mixture) sees the training stages only. Shares of the mixture "
         "are chosen by holding out training stages, one at a time; after the last stage each is predicted from "
         "those before it alone; where no stage can be held out, a floor named beforehand is taken. The share of a "
-        "trusted law is not chosen so: its misfit is measured on the very stages that it was fitted to, and the constants of that "
-        "trust were fixed with held-out stages of the simulations and of the embryoid body in view. Those are "
-        "development boards. "
+        "trusted law is not chosen so: its misfit is measured on the very stages that it was fitted to, and the "
+        "constants of that trust were fixed with held-out stages of the simulations and of the embryoid body in view. "
+        "Those are development boards. "
     )
     + _CLOUDS,
     "cells": (
@@ -61,7 +61,6 @@ _GIVEN = (
     "The embedding comes with the data (precomputed): it is not fitted here, and if something was learned for it, "
     "all cells took part, whichever are held out."
 )
-_ORDER = ["ours", "floor", "random", "repeat", "ceiling"]
 
 
 @dataclass(frozen=True)
@@ -152,16 +151,4 @@ def html(name: str, found: Sequence[Found], made: Mapping[str, Any], path: Path)
 
 def scores(found: Found, split: str) -> pd.DataFrame:
     """Return models x metrics of one split: value and interval."""
-    kept = found.table[(found.table["split"] == split) & (found.table["role"] != "difference")]
-    kept = kept.sort_values("role", key=lambda role: role.map(_ORDER.index), kind="stable")
-    return grids.wide(kept, ["model", "role"], _head, _score)
-
-
-def _head(row: pd.Series) -> str:
-    return str(row["metric"]) if row["unit"] == "1" else f"{row['metric']} ({row['unit']})"
-
-
-def _score(row: pd.Series) -> str:
-    if pd.isna(row["value"]):
-        return ""
-    return f"{row['value']:.3g}" + ("" if pd.isna(row["low"]) else f" [{row['low']:.3g}, {row['high']:.3g}]")
+    return grids.scores(found.table[found.table["split"] == split])
