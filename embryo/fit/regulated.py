@@ -15,13 +15,14 @@ from torch import Tensor
 
 from embryo.core import schema
 from embryo.core.errors import Problem, SchemaError
-from embryo.core.state import State
 from embryo.fields.circuit import Circuit, Gradients, Ligands
 from embryo.fields.regulated import Regulated, in_body, medium
 from embryo.fit import circuit as circuits
 from embryo.fit.coupled import Pairs, states
-from embryo.fit.moments import Series, Stage
+from embryo.fit.moments import Series
 from embryo.fit.regression import regress
+from embryo.fit.snapshots import Riding
+from embryo.fit.snapshots import series as snapshots
 from embryo.fit.training import Training
 
 _GONE = 5.0  # decay times between stages after which nothing is left
@@ -107,27 +108,20 @@ def _slowed(circuit: Circuit, series: Series) -> Circuit:
 
 def stages_of(adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands) -> Series:
     """Return the stages of cells: levels, what each receives, and its place in its own body."""
-    cells = states(adata)
-    named = adata.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in adata.obs else np.zeros(len(cells), str)
-    names = sorted(set(named))
-    stages = []
-    for t_h in np.unique(adata.obs[schema.TIME].to_numpy(float)):
-        rows = np.flatnonzero(adata.obs[schema.TIME].to_numpy(float) == t_h)
-        bodies = [(k, rows[named[rows] == name]) for k, name in enumerate(names)]
-        parts = [_one(cells[torch.as_tensor(own)], k, unit, ligands) for k, own in bodies if len(own) > 1]
-        if parts:
-            y, signals, material, embryo = (torch.cat(column) for column in zip(*parts, strict=True))
-            stages.append(Stage(float(t_h), y, y[:, :0], signals, material, embryo))
-    return Series(tuple(stages))
-
-
-def _one(
-    body: State, number: int, unit: Float[Tensor, " genes"], ligands: Ligands
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return levels, signals, places and number of one embryo's cells, in double precision."""
-    body = body.map(lambda part: part.double())
-    y = body.g.expm1() / unit.double()
-    return y, ligands(y, body.x, body.mass).double(), in_body(body), torch.full((len(y),), number)
+    cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
+    named = adata.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in adata.obs else np.zeros(len(t), str)
+    number = np.unique(named, return_inverse=True)[1]
+    times, stages, embryos, riding = [], [], [], []
+    for t_h in np.unique(t):
+        rows = [np.flatnonzero((t == t_h) & (number == k)) for k in np.unique(number)]
+        bodies = [torch.as_tensor(own) for own in rows if len(own) > 1]
+        if bodies:
+            here = torch.cat(bodies)
+            times.append(float(t_h))
+            stages.append(cells[here])
+            embryos.append(torch.as_tensor(number)[here])
+            riding.append(Riding(torch.cat([in_body(cells[own].map(lambda part: part.double())) for own in bodies])))
+    return snapshots(times, stages, embryos, riding, unit, ligands)
 
 
 def _unit(g: Float[np.ndarray, "cells genes"]) -> Float[np.ndarray, " genes"]:
