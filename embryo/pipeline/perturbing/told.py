@@ -112,7 +112,8 @@ _CAPTIONS = {
 def page(bench: Bench, edits: Sequence[Edit], found: "Found", pairs: effects.Arms) -> None:
     """Draw the pictures and write ``report.html``."""
     folder, (control, edited) = found.folder, pairs[0]
-    render.curves(results.curve_table(found.table[found.table["model"] != effects.ADDED]), folder / "curves.png")
+    rolled = found.table[~found.table["model"].isin([effects.MEASURED, effects.ADDED])]
+    render.curves(results.curve_table(rolled), folder / "curves.png")
     shots = ["curves.png"]
     if control.x.shape[2] >= 2:
         colour, what, unit = results.colouring(bench.run, control, bench.fate)
