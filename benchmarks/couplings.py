@@ -87,8 +87,12 @@ def _errors(rows: np.ndarray, columns: np.ndarray) -> dict[str, float]:
 
 
 def _ours(a: np.ndarray, b: np.ndarray, **options: Any) -> dict[str, Any]:
-    notes = large.plan(a, b, **options)[1]
+    notes = large.plan(a, b, on_progress=_told, **options)[1]
     return {name: notes[name] for name in ("cost", "gap", "converged", "source_error", "target_error")}
+
+
+def _told(what: str, _: float) -> None:
+    print(time.strftime("%H:%M:%S"), what, file=sys.stderr, flush=True)
 
 
 METHODS: dict[str, Callable[[np.ndarray, np.ndarray], dict[str, Any]]] = {
