@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 # Threads of a numeric library that spin while they wait slow each other down tenfold on a busy machine; this must be
 # said before the library is loaded, and a user's own setting wins.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# numba starts a thread for each processor and makes torch use as many: what a user asks of one holds for the other.
+if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+    os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
 __version__ = "0.1.0"
 
