@@ -2,7 +2,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -139,6 +139,7 @@ def test_order_of_a_double_edit_is_irrelevant(gene: str) -> None:
     torch.testing.assert_close(one.z, two.z)
 
 
+@settings(max_examples=25)
 @given(dose=st.floats(0, 1), other=st.floats(0, 1))
 def test_dose_is_continuous(dose: float, other: float) -> None:
     ends = [roll((Edit("a", Operation.KNOCKDOWN, d),), hours=1.0)[1].g[:, 0] for d in (dose, other)]

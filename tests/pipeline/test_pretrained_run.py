@@ -11,7 +11,7 @@ from embryo import encoders, pipeline
 from embryo.core.errors import ConfigError
 
 TINY = (
-    "read.params={n_embryos: 3, n_edited: 0, times_h: [4.0, 6.0, 8.0]}",
+    "read.params={n_embryos: 3, n_edited: 0, times_h: [4.0, 6.0, 8.0], params: {n_cells: 80}}",
     "split.hold_out=1",
     "seeds=1",
     "fit.steps=20",
