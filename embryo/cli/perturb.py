@@ -40,6 +40,7 @@ def perturb(  # noqa: PLR0913  one option each
     edits: Annotated[Path | None, typer.Option(help="Edits as JSON: a list of records, or an edits.json.")] = None,
     until_h: Annotated[float | None, typer.Option(help="End of the roll-out, hours.")] = None,
     abstain_above: Annotated[float, typer.Option(help="Share of states beyond the training data.")] = 0.5,
+    nulls: Annotated[int, typer.Option(help="Genes of like level to edit the same way, for comparison.", min=0)] = 3,
     jobs: Annotated[int, typer.Option(help="With --each: processes.")] = 1,
     target: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; in RUN/perturbations by default.")] = None,
     keep_pool: Annotated[bool, typer.Option("--keep-pool", help="Product that is there stays and decays.")] = False,
@@ -60,12 +61,12 @@ def perturb(  # noqa: PLR0913  one option each
         if by_itself:
             folder = target or run / "perturbations" / "each"
             groups = {label([e]): [r for r in records if label([r]) == label([e])] for e in records}
-            how: dict[str, Any] = {"start": start, "until_h": until_h, "abstain_above": abstain_above}
+            how: dict[str, Any] = {"start": start, "until_h": until_h, "abstain_above": abstain_above, "nulls": nulls}
             perturbing.each(run, groups, folder, jobs=jobs, tick=tick, **how)
             said = [f"{len(groups)} perturbations", str(folder / "table.csv")]
         else:
             bench = perturbing.Bench.open(run, start, until_h=until_h)
-            found = perturbing.perturb(bench, records, target, abstain_above=abstain_above, tick=tick)
+            found = perturbing.perturb(bench, records, target, abstain_above=abstain_above, nulls=nulls, tick=tick)
             said = [found.label, *found.sentences, str(found.folder / "table.csv"), str(found.folder / "report.html")]
     say("\n".join(said))
 

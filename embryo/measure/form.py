@@ -37,6 +37,7 @@ def d2_shape(
     *,
     pairs: int = 100_000,
     seed: int = 0,
+    paired: bool = False,
 ) -> Discrepancy:
     """Wasserstein distance between distances of random pairs of cells, each in RMS radii: the D2 descriptor of form.
 
@@ -52,6 +53,8 @@ def d2_shape(
         How many pairs are drawn in proportion to mass; those of a particle with itself are left out.
     seed
         Seed of the draw.
+    paired
+        Draw the same pairs from both: of the same cells, what is left is their change alone, 0 where nothing moved.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def d2_shape(
     a, mass_a = cloud(a, mass_a, "form, first cloud")
     b, mass_b = cloud(b, mass_b, "form, second cloud")
     theirs = np.sort(_pairs(a, mass_a, pairs, seed)[0])
-    distances, i, j = _pairs(b, mass_b, pairs, seed + 1)
+    distances, i, j = _pairs(b, mass_b, pairs, seed if paired else seed + 1)
     order = np.argsort(distances)
     grid = np.sort(np.concatenate([theirs, distances]))
     steps = np.diff(grid, append=grid[-1])

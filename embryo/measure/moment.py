@@ -11,10 +11,12 @@ from embryo.core.state import State
 from embryo.measure.arrays import arrays
 from embryo.measure.composition import FateClassifier, bray_curtis, composition
 from embryo.measure.distance import chamfer_um, energy_distance
+from embryo.measure.form import d2_shape, form_overlap
 from embryo.measure.neighbourhood import mixing
 from embryo.measure.shape import SIZE_UNITS, size
 
 _MAX_CELLS = 1000  # for the energy distances: they are taken between every pair of embryos
+_PAIRS = 5_000  # of cells, for the distances within a body
 _UNITS = SIZE_UNITS | {
     "fraction": "1",
     "mixing": "1",
@@ -23,6 +25,8 @@ _UNITS = SIZE_UNITS | {
     "energy_distance[z]": "1",
     "energy_distance[x]": "µm",
     "chamfer_um": "µm",
+    "d2": "RMS radii",
+    "form_mismatch": "1",
     "displacement_um": "µm",
 }
 
@@ -78,9 +82,10 @@ def of_one(m: Moment) -> dict[str, float]:
 def of_two(a: Moment, b: Moment, seed: int) -> dict[str, float]:
     """Return the distances between two embryos; cell by cell as well where both are roll-outs of the same cells.
 
-    ``bray_curtis[fates]``, ``energy_distance[z]``, and with space ``energy_distance[x]`` and ``chamfer_um``. Of the
-    same cells ``switched`` (share of cells whose fate differs), ``displacement_um`` and ``displacement_um[FATE]`` (the
-    fate in a), means weighted by the masses of a.
+    ``bray_curtis[fates]``, ``energy_distance[z]``, and with space ``energy_distance[x]``, ``chamfer_um``, ``d2`` (form
+    whatever the pose and scale) and ``form_mismatch`` (share of the room on the principal axes that is not common,
+    never mirrored). Of the same cells ``switched`` (share of cells whose fate differs), ``displacement_um`` and
+    ``displacement_um[FATE]`` (the fate in a), means weighted by the masses of a.
     """
     same = a.cells is not None and a.cells == b.cells
     how: dict[str, Any] = {"paired": same, "max_cells": _MAX_CELLS, "seed": seed}
@@ -91,6 +96,8 @@ def of_two(a: Moment, b: Moment, seed: int) -> dict[str, float]:
     if a.x.shape[1]:
         result["energy_distance[x]"] = energy_distance(a.x, b.x, a.mass, b.mass, **how)
         result["chamfer_um"] = chamfer_um(a.x, b.x, a.mass, b.mass)
+        result["d2"] = d2_shape(a.x, b.x, a.mass, b.mass, pairs=_PAIRS, seed=seed, paired=same).value
+        result["form_mismatch"] = 1 - form_overlap(a.x[a.mass > 0], b.x[b.mass > 0])
     if same:
         result |= _cell_by_cell(a, b)
     return result

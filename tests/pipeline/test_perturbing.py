@@ -17,8 +17,9 @@ from embryo.core import schema, store
 from embryo.core.edit import Edit, Operation
 from embryo.core.errors import EditError, EmbryoError
 from embryo.core.state import State
+from embryo.measure.moment import moment, of_two
 from embryo.pipeline import perturbing
-from embryo.pipeline.perturbing import arms, effects, told
+from embryo.pipeline.perturbing import arms, effects, told, yardsticks
 from embryo.pipeline.perturbing.bench import Bench
 from embryo.pipeline.perturbing.support import Support
 
@@ -138,11 +139,53 @@ def test_every_problem_of_every_edit_is_told_at_once(bench: Bench, folder: Path)
         Bench.open(folder / "run", folder / "start.h5ad", until_h=0.0)
 
 
-def test_each_edit_by_itself_shares_the_control(folder: Path, tmp_path: Path) -> None:
-    table = perturbing.each(folder / "run", {g: [Edit(g)] for g in GENES[:2]}, tmp_path)
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_each_edit_by_itself_shares_the_control(folder: Path, tmp_path: Path, jobs: int) -> None:
+    table = perturbing.each(folder / "run", {g: [Edit(g)] for g in GENES[:2]}, tmp_path, jobs=jobs, nulls=0)
     assert set(table["board"]) == set(GENES[:2])
     assert (tmp_path / "gene1/edits.json").is_file()
     pd.testing.assert_frame_equal(store.read_table(tmp_path / "table.csv")[["board"]], table[["board"]])
+
+
+def test_yardsticks_say_what_would_be_seen_anyway(bench: Bench, tmp_path: Path) -> None:
+    found = perturbing.perturb(bench, [Edit("gene0")], tmp_path, pictures=False, nulls=2)
+    floors = found.table[found.table["role"] == "floor"].set_index(["model", "metric", "time_h"])
+    end = bench.times_h[-1]
+    random = floors.loc[yardsticks.RANDOM, "bray_curtis[fates]", end]
+    assert random["n_seeds"] == 2
+    assert random["low"] <= random["value"] <= random["high"]
+    alone = floors.loc[yardsticks.SHIFT].droplevel("time_h")
+    assert (alone.loc[["displacement_um", "chamfer_um", "cells"], "value"] == 0).all()  # it moves no cell
+    assert (floors.loc[(yardsticks.DELAY, "cells", 0.0), "value"] == 0).all()
+    late = floors.loc[yardsticks.DELAY, "energy_distance[x]", end]["value"]
+    last, before = (bench.controls[0].at(k) for k in (-1, -2))
+    names = bench.controls[0].cells
+    one, two = (moment(s, bench.fate, names) for s in (last, before))
+    assert late == pytest.approx(of_two(one, two, bench.run.config.seed)["energy_distance[x]"])
+    assert any("same edit of 2 genes of like level" in s for s in found.sentences)
+
+
+def test_random_genes_are_others_of_like_level(bench: Bench) -> None:
+    level = dict(zip(bench.panel, bench.controls[0].g.mean(dim=(0, 1)).tolist(), strict=True))
+    edits = [Edit("gene0", Operation.KNOCKDOWN, 0.3), Edit("gene1", fraction=0.5)]
+    groups = yardsticks.matched(bench, edits, 3)
+    for group in groups:
+        assert [(e.operation, e.dose, e.fraction) for e in group] == [(e.operation, e.dose, e.fraction) for e in edits]
+        assert not {e.gene for e in group} & {"gene0", "gene1"}
+        assert len({e.gene for e in group}) == 2
+    others = [g for g in bench.panel if g not in ("gene0", "gene1")]
+    assert groups[0][0].gene == min(others, key=lambda g: abs(level[g] - level["gene0"]))
+
+
+def test_edges_are_where_a_share_of_the_fate_lies() -> None:
+    x = torch.linspace(0, 100, 101)[:, None] * torch.tensor([[1.0, 0.0, 0.0]])
+    state = State(torch.zeros(101, 1), torch.zeros(101, 0), x, torch.zeros(101))
+    fate = np.where(np.arange(101) < 50, "front", "back")
+    found = effects.along_axes(state, fate)
+    assert found["edge[front, ap, high]"] == pytest.approx(100 * (44 - 2) / 96)
+    assert found["edge[back, ap, low]"] == pytest.approx(100 * (55 - 2) / 96)
+    assert effects.unit_of("edge[back, ap, low]") == "% of length"
+    assert not any(name.startswith("edge") and "dv" in name for name in found)  # no length along that axis
 
 
 def test_the_tier_is_the_laws() -> None:

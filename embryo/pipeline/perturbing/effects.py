@@ -17,7 +17,8 @@ from embryo.pipeline.perturbing.support import Support
 MEASURED = "measured wild type"
 ADDED = "measured wild type + effect"
 _AXES = ("ap", "dv", "lr")
-_ALONG = ("length_um", "middle_um")
+_ALONG = {"length_um": "µm", "middle_um": "µm", "edge": "% of length"}
+_EDGES = {"low": 0.1, "high": 0.9}  # share of a fate's cells on the near side of its edges
 _EXPRESSED = 0.05  # of the highest level of the training cells: below it a gene counts as not expressed
 _SAME = 1e-6  # relative: differences below it are rounding
 
@@ -25,7 +26,10 @@ Arms = Sequence[tuple[Trajectory, Trajectory]]  # (control, edited), one pair pe
 
 
 def along_axes(state: State, fate: np.ndarray) -> dict[str, float]:
-    """Return lengths along the axes of the body frame and where the middle of each fate lies, µm."""
+    """Return lengths along the axes of the body frame, where the middle of each fate lies (µm), and where its edges.
+
+    An edge is the place with 10 (low) or 90 % (high) of a fate's cells on the near side, in percent of the length.
+    """
     x, mass = state.x.double().numpy(), state.mass.double().numpy()
     alive = mass > 0
     x, mass, fate = x[alive], mass[alive], fate[alive]
@@ -36,7 +40,17 @@ def along_axes(state: State, fate: np.ndarray) -> dict[str, float]:
         for name in np.unique(fate):
             rows = fate == name
             out[f"middle_um[{name}, {axis}]"] = float(np.average(x[rows, k], weights=mass[rows]))
+            for side, share in _EDGES.items() if high > low else ():
+                at = _quantile(x[rows, k], mass[rows], share)
+                out[f"edge[{name}, {axis}, {side}]"] = float(100 * (at - low) / (high - low))
     return out
+
+
+def _quantile(x: np.ndarray, mass: np.ndarray, share: float) -> float:
+    """Return the least value with this share of the mass at or below it."""
+    order = np.argsort(x, kind="stable")
+    below = np.cumsum(mass[order])
+    return float(x[order][min(np.searchsorted(below, share * below[-1]), len(x) - 1)])
 
 
 def quantities(state: State, fate: measure.FateClassifier) -> dict[str, float]:
@@ -47,7 +61,7 @@ def quantities(state: State, fate: measure.FateClassifier) -> dict[str, float]:
 
 def unit_of(metric: str) -> str:
     """Return the unit of one of them."""
-    return "µm" if metric.partition("[")[0] in _ALONG else unit(metric)
+    return _ALONG.get(metric.partition("[")[0]) or unit(metric)
 
 
 def added(
@@ -114,7 +128,7 @@ def _series(arm: Trajectory, k: int, fate: measure.FateClassifier) -> dict[tuple
     out = {("gene", name): float(level) for name, level in zip(arm.panel, levels, strict=True)}
     for name, value in quantities(state, fate).items():
         head = name.partition("[")[0]
-        out["fate" if head == "fraction" else "position" if head == "middle_um" else "size", name] = value
+        out["fate" if head == "fraction" else "position" if head in ("middle_um", "edge") else "size", name] = value
     return out
 
 

@@ -17,7 +17,7 @@ from embryo.core import schema, store
 from embryo.core.edit import CELL_OPERATIONS, Edit, Operation, label
 from embryo.core.trajectory import Trajectory
 from embryo.pipeline import places
-from embryo.pipeline.perturbing import arms, effects, told
+from embryo.pipeline.perturbing import arms, effects, told, yardsticks
 from embryo.pipeline.perturbing.bench import FOLDER, Bench
 from embryo.pipeline.perturbing.support import ABSTAIN
 from embryo.pipeline.rollouts import Tick
@@ -60,6 +60,7 @@ def perturb(
     out: Path | None = None,
     *,
     abstain_above: float = ABSTAIN,
+    nulls: int = yardsticks.GENES,
     pictures: bool = True,
     tick: Tick | None = None,
 ) -> Found:
@@ -75,6 +76,8 @@ def perturb(
         Folder for the results; in the run folder by default.
     abstain_above
         Share of edited states beyond the training data above which the result is said not to be one.
+    nulls
+        Genes of like level that are edited the same way, for comparison.
     pictures
         Whether to draw and to write the page.
     tick
@@ -107,13 +110,22 @@ def perturb(
         one, two, fate=bench.fate, repeats=bench.repeats, board=name, seed=bench.run.config.seed
     )
     times = sorted(set(effect["time_h"]))
-    effect = pd.concat([effect, effects.added(pairs, bench.measured, bench.fate, name, times)], ignore_index=True)
+    floors = yardsticks.yardsticks(bench, edits, name, nulls)
+    added = effects.added(pairs, bench.measured, bench.fate, name, times)
+    effect = pd.concat([effect, floors, added], ignore_index=True)
     effect["beyond_repeats"] = effect["beyond_repeats"].eq(other=True)
     reach = effects.supported(pairs, bench.support)
     tier = told.tier(bench.laws[0], name)
     abstains = effects.share(reach, "edited") > abstain_above
     split = effects.autonomy(pairs, direct, carrying, genes, bench.fate, bench.support)
-    sentences = (tier.sentence, told.on_support(reach, abstain_above), *told.on_effects(effect, split, bench, direct))
+    beside = yardsticks.sentence(floors, effect)
+    said = (
+        tier.sentence,
+        told.on_support(reach, abstain_above),
+        *told.on_effects(effect, split, bench, direct),
+        beside,
+    )
+    sentences = tuple(filter(None, said))
     effect["tier"] = tier.letter
     found = Found(
         name, folder, effect, effects.divergence(pairs, bench.fate), split, reach, sentences, tier.letter, abstains
@@ -179,6 +191,7 @@ def each(  # noqa: PLR0913  two of them say how much work may be done at once
     start: Path | None = None,
     until_h: float | None = None,
     abstain_above: float = ABSTAIN,
+    nulls: int = yardsticks.GENES,
     pictures: bool = False,
     jobs: int = 1,
     tick: Tick | None = None,
@@ -193,7 +206,7 @@ def each(  # noqa: PLR0913  two of them say how much work may be done at once
         Name to the edits that are held together.
     out
         Folder with one folder per name, and ``table.csv`` of them all.
-    abstain_above, pictures
+    abstain_above, nulls, pictures
         As of `perturb`.
     jobs
         Processes; each opens the run once.
@@ -211,7 +224,7 @@ def each(  # noqa: PLR0913  two of them say how much work may be done at once
         bench.check(records)
     bench.controls  # noqa: B018  rolled and kept before others look for them
     names = list(edits)
-    how = (abstain_above, pictures)
+    how = (abstain_above, nulls, pictures)
     work = [(name, list(edits[name]), out / places.slug(name), *how) for name in names]
     if jobs == 1:
         tables = []
@@ -235,11 +248,11 @@ def _open(path: Path, start: Path | None, until_h: float | None) -> None:
     _BENCH[:] = [Bench.open(path, start, until_h=until_h)]
 
 
-def _opened(task: tuple[str, list[Edit], Path, float, bool]) -> pd.DataFrame:
+def _opened(task: tuple[str, list[Edit], Path, float, int, bool]) -> pd.DataFrame:
     return _one(_BENCH[0], *task)
 
 
-def _one(bench: Bench, name: str, edits: list[Edit], out: Path, *how: float | bool) -> pd.DataFrame:
-    abstain_above, pictures = how
-    found = perturb(bench, edits, out, abstain_above=float(abstain_above), pictures=bool(pictures))
+def _one(bench: Bench, name: str, edits: list[Edit], out: Path, *how: float | int | bool) -> pd.DataFrame:
+    above, nulls, pictures = how
+    found = perturb(bench, edits, out, abstain_above=float(above), nulls=int(nulls), pictures=bool(pictures))
     return found.table.assign(board=name, abstains=found.abstains)
