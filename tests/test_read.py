@@ -372,3 +372,13 @@ def test_conventions_do_not_contradict_each_other() -> None:
     assert conventions.find([3, None, "umap"], conventions.OBS["time"]) is None
     for names in conventions.OBS.values():
         assert len({n.lower() for n in names}) == len(names)
+
+
+def test_candidates_for_time_are_columns_of_the_file() -> None:
+    adata = cells(dose=np.arange(12.0))
+    for column in set(adata.obs) - {"dose"}:
+        del adata.obs[column]
+    with pytest.raises(SchemaError) as told:
+        read.adopt(adata, UM)
+    assert "among the columns dose" in str(told.value)
+    assert "embryo" not in str(told.value).split("among the columns")[1].split("\n")[0]

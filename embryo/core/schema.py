@@ -4,7 +4,7 @@ Slot names are spelled here and nowhere else. One row is one cell at one time in
 that is wrong with an AnnData at once; what can be wrong with each kind of slot stands in `embryo.core.checks`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ DRIVERS = "terminal_lineage_drivers"  # varm, columns FATE_corr, FATE_pval, FATE
 COUNTS = "counts"  # raw counts
 
 # uns
+NAMELESS = "embryo_unnamed"  # in META: obs["embryo"] is the name of the file, which itself names no embryo
 META = (
     "embryo"  # {"time_unit": "h", "space_unit": "um", "frame": "raw" | "body", "expression": ..., "dataset": ..., ...}
 )
@@ -93,7 +94,7 @@ SERIES = Needs()  # at least two times
 SNAPSHOT = Needs(times=1)
 
 
-def check(adata: AnnData, needs: Needs = SERIES) -> list[Problem]:
+def check(adata: AnnData, needs: Needs = SERIES, held: Sequence[str] | None = None) -> list[Problem]:
     """List every problem of an AnnData at once, each with its cure; an empty list means that it keeps the contract.
 
     Parameters
@@ -102,6 +103,8 @@ def check(adata: AnnData, needs: Needs = SERIES) -> list[Problem]:
         One row per cell, time and embryo; slots as named in this file. Not modified; sparse matrices stay sparse.
     needs
         What the next step needs on top.
+    held
+        The columns of the file, for messages, where reading has added others to ``obs``.
 
     Returns
     -------
@@ -112,7 +115,7 @@ def check(adata: AnnData, needs: Needs = SERIES) -> list[Problem]:
         return [Problem("0 cells", "at least one cell", "check the filter or the file that was read")]
     return [
         *_meta(adata),
-        *_columns(adata, needs),
+        *_columns(adata, needs, list(adata.obs.columns) if held is None else held),
         *_names(adata, needs),
         *_positions(adata, needs),
         *_expression(adata, needs),
@@ -154,9 +157,11 @@ def _meta(adata: AnnData) -> Iterator[Problem]:
             f"{slot} of kind {type(held).__name__}", "a mapping with time_unit, space_unit, ...", "make it one"
         )
     stated = meta(adata)
-    units = [("time_unit", "h", "--time-unit h, min, day, ... or config read.time_unit")]
+    units = [("time_unit", "h", "--time-unit h, min, day, ..., config read.time_unit or -s read.time_unit=h")]
     if SPATIAL in adata.obsm or ALIGNED in adata.obsm:
-        units.append(("space_unit", "um", "--space-unit um, mm, nm, px or config read.space_unit"))
+        units.append(
+            ("space_unit", "um", "--space-unit um, mm, nm, px, config read.space_unit or -s read.space_unit=um")
+        )
     for key, unit, how in units:
         if stated.get(key) != unit:
             found = f"{key} {stated[key]!r} in {slot}" if key in stated else f"units missing: no {key} in {slot}"
@@ -175,11 +180,11 @@ def _meta(adata: AnnData) -> Iterator[Problem]:
         yield from frames.motions(stated["motions"], f'{slot}["motions"]')
 
 
-def _columns(adata: AnnData, needs: Needs) -> Iterator[Problem]:
+def _columns(adata: AnnData, needs: Needs, held: Sequence[str]) -> Iterator[Problem]:
     obs = adata.obs
     time = _column(adata, TIME)
     if time is None:
-        yield times.absent(_obs(TIME), list(obs.columns))
+        yield times.absent(_obs(TIME), held)
     else:
         yield from times.problems(time, _obs(TIME), needs.times)
     twice = obs.columns[obs.columns.duplicated()]
@@ -188,7 +193,7 @@ def _columns(adata: AnnData, needs: Needs) -> Iterator[Problem]:
     for key, needed in {CELL_TYPE: needs.cell_types, SLICE: needs.slices, CELL: needs.tracks}.items():
         if needed and _column(adata, key) is None:
             how = f"name the column that holds it when reading (config read.keys.{key})"
-            yield Problem(f"no {_obs(key)} among the columns {phrases.few(obs.columns, 8) or '(none)'}", "it", how)
+            yield Problem(f"no {_obs(key)} among the columns {phrases.few(held, 8) or '(none)'}", "it", how)
     for key in (EMBRYO, CELL_TYPE, SLICE):
         column = _column(adata, key)
         if column is not None:

@@ -8,10 +8,11 @@ from embryo import reconstruct
 from embryo.core import schema
 
 
-def lay_on(train: AnnData, new: AnnData) -> None:
+def lay_on(train: AnnData, new: AnnData, *, named: bool = True) -> None:
     """Write ``obsm["spatial_aligned"]`` of `new` in the body frame of `train`.
 
     An embryo that `train` holds too moves as it did there; another one is laid on the embryo nearest in time.
+    A name is proof of identity only where both are parts of one file or the file of `new` gives it.
 
     Parameters
     ----------
@@ -19,9 +20,11 @@ def lay_on(train: AnnData, new: AnnData) -> None:
         Cells in the body frame; not changed.
     new
         Cells with raw positions. Their pose is all that is fitted to them, by proper rotations.
+    named
+        Whether embryos of `new` are those of `train` that are called alike.
     """
     embryo = new.obs[schema.EMBRYO].astype(str).to_numpy()
-    known = schema.meta(train).get("motions", {})
+    known = schema.meta(train).get("motions", {}) if named else {}
     x = np.asarray(new.obsm[schema.SPATIAL], dtype=float)
     aligned = np.empty_like(x)
     for name in np.unique(embryo):

@@ -40,15 +40,13 @@ def cells(run: RunFolder, adata: AnnData, file: Path) -> AnnData:
 def prepared(run: RunFolder, adata: AnnData, new: AnnData, file: Path) -> AnnData:
     """Put cells of one time that were read from `file` where the fields of a run expect them; see `cells`."""
     _require_like(adata, new, file)
-    if schema.EMBRYO not in new.obs:
-        new.obs[schema.EMBRYO] = file.stem
     if run.config.embed.encoder == "precomputed":
         embed.latent(new, run.config.embed.slot)
     else:
         embed.cells(new, encoders.load(run.path / "encoder.safetensors"))
     embed.panel(new, [str(g) for g in schema.meta(adata)["panel"]])
     if schema.SPATIAL in adata.obsm:
-        frames.lay_on(adata, new)
+        frames.lay_on(adata, new, named=not schema.meta(new).get(schema.NAMELESS, False))
     return new
 
 

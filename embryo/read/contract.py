@@ -51,6 +51,7 @@ def adopt(adata: AnnData, keys: Keys = DEFAULT, *, needs: Needs = SERIES, subjec
 
 def convert(adata: AnnData, keys: Keys, *, needs: Needs, subject: str) -> AnnData:
     """Bring an AnnData that nobody else holds into the contract in place and return it; see `adopt`."""
+    held = list(adata.obs.columns)
     work = _Work(adata, keys, subject)
     work.groups()
     work.time()
@@ -60,7 +61,7 @@ def convert(adata: AnnData, keys: Keys, *, needs: Needs, subject: str) -> AnnDat
     work.write_meta()
     _storable(adata.obs)
     _storable(adata.var)
-    found = [*work.problems, *schema.check(adata, needs)]
+    found = [*work.problems, *schema.check(adata, needs, held)]
     if found:
         raise SchemaError(*found, subject=subject)
     return adata
@@ -89,6 +90,9 @@ class _Work:
                 self.sources[slot] = column
         if schema.EMBRYO not in obs:
             obs[schema.EMBRYO] = pd.Categorical([Path(self.subject).stem] * len(obs))
+            self.meta[schema.NAMELESS] = True
+        elif self.keys.embryo is not None:
+            self.meta.pop(schema.NAMELESS, None)
 
     def time(self) -> None:
         """Write ``obs["time"]`` in hours, or leave what stands there where its unit is not known."""
@@ -157,7 +161,7 @@ class _Work:
                 Problem(
                     f'{len(kinds)} values of obs["{column}"] that state no time ({phrases.few(map(repr, kinds))}) in '
                     f"{phrases.cells(mute, words.index)}",
-                    "words such as E9.5, 24hpf, d3 or 90 min, or numbers with a unit (--time-unit, read.time_unit)",
+                    "words such as E9.5, 24hpf, d3 or 90 min, or numbers and a unit (--time-unit, -s read.time_unit=h)",
                     "map each stage to a time in a new column and name it (--key time=..., config read.keys.time)",
                 )
             )
@@ -179,7 +183,7 @@ class _Work:
                 Problem(
                     f'obs["{column}"] with {words.iloc[k]!r}, which is {values[k]:g} h, beside the unit {unit!r}',
                     "one unit",
-                    "leave the unit out (--time-unit, config read.time_unit), or give numbers",
+                    "leave the unit out (--time-unit, config read.time_unit, -s read.time_unit=null), or give numbers",
                 )
             )
 

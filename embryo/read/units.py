@@ -34,7 +34,7 @@ def hours(unit: str) -> float | Problem:
     return Problem(
         f"time unit {unit!r}{phrases.nearest(unit, HOURS)}",
         "h, min, s, day, week, hpf, dpf or E, with a number before it for frames (1.5 min)",
-        "name one of these (--time-unit, config read.time_unit)",
+        "name one of these (--time-unit, config read.time_unit, -s read.time_unit=h)",
     )
 
 
@@ -48,7 +48,7 @@ def micrometres(unit: str, dims: int, keys: Keys) -> tuple[float, ...] | Problem
     return Problem(
         f"space unit {unit!r}{phrases.nearest(unit, [*MICROMETRES, *PIXELS])}",
         "um, mm, nm, m, cm, or px with its size",
-        "name one of these (--space-unit, config read.space_unit)",
+        "name one of these (--space-unit, config read.space_unit, -s read.space_unit=um)",
     )
 
 

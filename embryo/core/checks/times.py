@@ -38,7 +38,7 @@ def problems(column: pd.Series, slot: str, minimum: int) -> Iterator[Problem]:
         yield Problem(
             f"{slot} of kind {column.dtype} ({phrases.few(repr(v) for v in pd.unique(column)[:3])})",
             "numbers, hours",
-            "read the file with a time unit (--time-unit, config read.time_unit), or map each stage to hours first",
+            "read the file with a time unit (--time-unit, -s read.time_unit=h, config read.time_unit), or map it to h",
         )
         return
     bad = ~np.isfinite(values)
