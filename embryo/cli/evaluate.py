@@ -18,11 +18,11 @@ def evaluate_embedding(
     quiet: Quiet = False,
 ) -> None:
     """Judge embeddings beside HVG, PCA, random weights and the noise of counting; an interrupted job goes on."""
-    from embryo.pipeline import embeddings  # noqa: PLC0415
+    from embryo.pipeline import embeddings, places  # noqa: PLC0415
 
     resolved = embeddings.load(config)
     with resumable(), progress(quiet=quiet) as (tick, said):
-        page = embeddings.run(resolved, folder or Path("runs") / resolved.name, tick=tick, said=said)
+        page = embeddings.run(resolved, folder or places.of_run(resolved.name), tick=tick, said=said)
     say(str(page))
 
 
@@ -37,11 +37,11 @@ def evaluate_time(
     quiet: Quiet = False,
 ) -> None:
     """Hold out each time point in turn: our model beside every floor and the ceiling; an interrupted job goes on."""
-    from embryo.pipeline import times  # noqa: PLC0415
+    from embryo.pipeline import places, times  # noqa: PLC0415
 
     resolved = times.load(config, tuple(override or ()))
     with resumable(), progress(quiet=quiet) as (tick, said):
-        page = times.run(resolved, folder or Path("runs") / resolved.name, tick=tick, said=said)
+        page = times.run(resolved, folder or places.of_run(resolved.name), tick=tick, said=said)
     say(str(page))
 
 
@@ -54,11 +54,11 @@ def evaluate_perturbation(
     quiet: Quiet = False,
 ) -> None:
     """Judge predicted knock-outs against embryos that carry them, beside every floor; an interrupted job goes on."""
-    from embryo.pipeline import knockouts  # noqa: PLC0415
+    from embryo.pipeline import knockouts, places  # noqa: PLC0415
 
     resolved = knockouts.load(config, tuple(override or ()))
     with resumable(), progress(quiet=quiet) as (tick, said):
-        page = knockouts.run(resolved, folder or Path("runs") / resolved.name, tick=tick, said=said)
+        page = knockouts.run(resolved, folder or places.of_run(resolved.name), tick=tick, said=said)
     say(str(page))
 
 
@@ -70,11 +70,11 @@ def evaluate_clock(
     quiet: Quiet = False,
 ) -> None:
     """Teach MaxToki to tell time on your series, and judge it on whole stages that it never saw."""
-    from embryo.pipeline import clock  # noqa: PLC0415
+    from embryo.pipeline import clock, places  # noqa: PLC0415
 
     resolved = clock.load(config)
     with resumable(), progress(quiet=quiet) as (tick, _):
-        page = clock.run(resolved, folder or Path("runs") / resolved.name, tick=tick)
+        page = clock.run(resolved, folder or places.of_run(resolved.name), tick=tick)
     say(page.read_text(encoding="utf-8"))
 
 

@@ -75,10 +75,11 @@ def _until(
 ) -> None:
     from embryo import config as configs  # noqa: PLC0415  heavy imports wait until the command is known
     from embryo import pipeline  # noqa: PLC0415
+    from embryo.pipeline import places  # noqa: PLC0415
 
     of_a_run = source is not None and (source / "run.json").is_file()
     resolved = configs.source(source / "config.yaml" if source and of_a_run else source, tuple(override or ()))
-    target = folder or (source if source and of_a_run else Path("runs") / resolved.name)
+    target = folder or (source if source and of_a_run else places.of_run(resolved.name))
     with resumable(), progress(quiet=quiet) as (tick, said):
         done = pipeline.run(resolved, target, until=stage, tick=tick, said=said)
     say(pipeline.show(done.path))

@@ -48,6 +48,11 @@ def slug(name: str) -> str:
     return f"{plain[: _LONGEST - 9]}-{digest}"
 
 
+def of_run(name: str) -> Path:
+    """Return the folder of a run that is given no other: ``runs/NAME``, never outside of ``runs``."""
+    return Path("runs") / slug(name)
+
+
 def alike(names: Sequence[str], what: str) -> list[Problem]:
     """Return a problem for every name that would lie in the folder of an earlier one."""
     first: dict[str, str] = {}

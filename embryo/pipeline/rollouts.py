@@ -16,12 +16,13 @@ from embryo.core import field as laws
 from embryo.core import schema, store
 from embryo.core.coupling import Coupling
 from embryo.core.edit import Edit
+from embryo.core.errors import StoreError
 from embryo.core.frame import BODY, Frame
 from embryo.core.state import State
 from embryo.core.trajectory import Trajectory
 from embryo.evaluate import Rollout
 from embryo.evaluate.population import at_time
-from embryo.pipeline import cells
+from embryo.pipeline import cells, places
 from embryo.pipeline.folder import RunFolder
 
 CONTROL, EDITED = "control", "edited"
@@ -191,6 +192,8 @@ def response(run: RunFolder, panel: Sequence[str], dims: int) -> Float[Tensor, "
 def roll(run: RunFolder, adata: AnnData, arm: str, edits: Sequence[Edit], tick: Tick) -> tuple[list[str], str]:
     """Roll every target forward with every seed, with `edits` held through the whole run."""
     s, outputs = run.config.simulate, []
+    if alike := places.alike(targets(adata), "embryo"):
+        raise StoreError(*alike, subject="roll-outs")
     jobs = [(e, seed) for e in targets(adata) for seed in seeds(run.config)]
     for k, (embryo, seed) in enumerate(jobs):
         field, _ = fields.load(run.path / f"fields/seed-{seed}.safetensors")
@@ -203,7 +206,7 @@ def roll(run: RunFolder, adata: AnnData, arm: str, edits: Sequence[Edit], tick: 
             frame=Frame(BODY), cells=tuple(names(adata, rows)), device=s.device,
             provenance={"seed": seed, "embryo": embryo, "rows": rows.tolist(), "edits": [e.to_json() for e in edits]},
         )  # fmt: skip
-        outputs.append(f"trajectories/{arm}/{embryo}/seed-{seed}.zarr".replace(" ", "_"))
+        outputs.append(f"trajectories/{arm}/{places.slug(embryo)}/seed-{seed}.zarr")
         store.write_trajectory(trajectory, run.path / outputs[-1])
         tick(f"roll out {arm}", k + 1, len(jobs))
     what = ", ".join(e.label for e in edits) or "wild type"

@@ -88,9 +88,16 @@ class Split:
     numbers: Mapping[float, float]
 
 
+_UNUSED = (
+    "Of the run's config, fit and couple are not used (but couple.counts_grow): what is judged is a mixture of laws, "
+    "interpolants and floors whose settings are chosen inside, by stages held out of the training stages."
+)
+
+
 def of_run(config: Config) -> TimeBoard:
     """Return the board of a run's config: the same cells, the same embedding, each stage held out."""
-    return TimeBoard(name=config.name, read=config.read, embed=config.embed, counts_grow=config.couple.counts_grow)
+    counts_grow = config.couple.counts_grow
+    return TimeBoard(name=config.name, read=config.read, embed=config.embed, counts_grow=counts_grow, notes=[_UNUSED])
 
 
 def load(board: TimeBoard, seed: int) -> AnnData:

@@ -11,10 +11,11 @@ from anndata import AnnData
 from scipy import sparse
 
 from embryo import config as configs
-from embryo import fields, fit, pipeline, read
+from embryo import fields, fit, pipeline, read, reconstruct
 from embryo.core import schema, store
 from embryo.core.errors import ConfigError, EmbryoError, SchemaError, StoreError
-from embryo.pipeline import newcells, perturbing, rollouts
+from embryo.pipeline import newcells, perturbing, rollouts, starts
+from embryo.pipeline.folder import RunFolder
 
 GENES = [f"gene{k}" for k in range(12)]
 
@@ -206,3 +207,29 @@ def test_what_a_coupling_turned_stays_turned_in_later_stages(run: Path, tmp_path
     law = fit.regress(fit.pairs(seen, couplings), fit.Training(steps=5, width=8, seed=0))
     kept, _ = fields.load(tmp_path / "run/fields/seed-0.safetensors")
     np.testing.assert_allclose(kept.centre.numpy(), law.centre.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_only_a_name_that_the_file_gives_is_that_of_the_runs_embryo(run: Path, tmp_path: Path, given: bool) -> None:
+    """A file that is called like an embryo of the run is laid by its cells, not moved as that embryo was."""
+    new = cells((0.0,), seed=9)
+    new.obs[schema.EMBRYO] = "e1"
+    if not given:
+        del new.obs[schema.EMBRYO]
+    new.obsm[schema.SPATIAL] = new.obsm[schema.SPATIAL] + [500.0, 0, 0]
+    new.write_h5ad(tmp_path / "e1.h5ad")
+    held, opened = ad.read_h5ad(run / "run/cells.h5ad"), RunFolder.open(run / "run")
+    laid = starts.cells(opened, held, tmp_path / "e1.h5ad")
+    assert set(laid.obs[schema.EMBRYO]) == {"e1"}
+    moved = reconstruct.motion(held, "e1")(np.asarray(laid.obsm[schema.SPATIAL], dtype=float))
+    assert np.allclose(moved, laid.obsm[schema.ALIGNED]) == given
+
+
+def test_an_embryo_of_any_name_is_rolled_inside_the_run(run: Path, tmp_path: Path) -> None:
+    held, folder = ad.read_h5ad(run / "run/cells.h5ad"), tmp_path / "a/run"
+    shutil.copytree(run / "run", folder)
+    target = rollouts.targets(held)[0]
+    held.obs[schema.EMBRYO] = held.obs[schema.EMBRYO].astype(str).replace(target, "../../../../out")
+    paths, _ = rollouts.roll(RunFolder.open(folder), held, rollouts.CONTROL, [], lambda *_: None)
+    assert all((folder / path).resolve().is_relative_to(folder.resolve()) for path in paths)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]

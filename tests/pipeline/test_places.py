@@ -51,3 +51,9 @@ def test_names_that_share_a_folder_are_told() -> None:
     assert not places.alike(["a", "b"], "board")
     told = places.alike(["a b", "a-b", "c", "c"], "board")
     assert [p.found for p in told] == ["boards 'a b' and 'a-b', which share the folder 'a-b'", "two boards called 'c'"]
+
+
+@pytest.mark.parametrize("name", ["../x", "..", "/etc/x", "a/../../b"])
+def test_a_run_of_any_name_lies_in_runs(name: str) -> None:
+    assert places.of_run(name).resolve().parent == Path("runs").resolve()
+    assert places.of_run("demo") == Path("runs/demo")

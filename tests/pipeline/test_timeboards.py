@@ -9,7 +9,7 @@ from anndata import AnnData
 from scipy.spatial.transform import Rotation
 
 from embryo import read
-from embryo.config import Embed, Read
+from embryo.config import Config, Embed, Read
 from embryo.core import schema
 from embryo.core.errors import ConfigError
 from embryo.pipeline import timeboards
@@ -120,3 +120,7 @@ def test_positions_may_lie_in_another_slot(tmp_path: Path) -> None:
     assert found.train.obsm[schema.ALIGNED].min() > 800.0
     with pytest.raises(ConfigError, match="no obsm\\['nowhere'\\]"):
         timeboards.load(board(**{**how, "positions": "nowhere"}), 0)
+
+
+def test_the_board_of_a_run_says_what_of_its_config_is_not_used() -> None:
+    assert any("fit and couple are not used" in note for note in timeboards.of_run(Config()).notes)
