@@ -54,6 +54,9 @@ class TimeBoard(Section):
     )
     counts_grow: bool = Field(default=False, description="whether numbers of cells per embryo are comparable")
     space: bool = Field(default=True, description="whether positions, where there are any, are part of the state")
+    neighbours: bool = Field(
+        default=False, description="whether a law that reads neighbours is a candidate, where there are positions"
+    )
     positions: str = Field(schema.SPATIAL, description="slot of obsm that holds positions")
     in_one_frame: bool = Field(default=False, description="positions stand in one frame already: nothing to align")
     max_cells: int = Field(2000, ge=20, description="cells per stage; more are drawn with the seed")

@@ -52,7 +52,7 @@ def _stage(split: Split, board: TimeBoard, seeds: Sequence[int], tick: Tick) -> 
     series, truth = (
         Series.of(part, counts_grow=board.counts_grow, numbers=split.numbers) for part in (split.train, split.truth)
     )
-    alone = candidates.learned()
+    alone = candidates.learned(neighbours=board.neighbours and series.space > 1)
     same = [Predictor(SAME, "ceiling", lambda training, t_h, _: training.at(t_h))] if board.kind == "cells" else []
     ours, stack = stacked([*FLOORS, *alone])
     choice = stack.choose(series, split.t_h)

@@ -20,7 +20,7 @@ SEEDS = (0, 1)
 def board(monkeypatch: pytest.MonkeyPatch) -> TimeBoard:
     """A board of three components that come along, with the candidates that cost nothing."""
     cheap = candidates.interpolant("entropic midpoint", partial(pairs.unbalanced, epsilon=0.1), None)
-    monkeypatch.setattr(candidates, "learned", lambda: (cheap,))
+    monkeypatch.setattr(candidates, "learned", lambda **_: (cheap,))
     how = {"name": "b", "read": Read(dataset="emt"), "embed": Embed(encoder="precomputed", dims=2), "scale": "train"}
     return TimeBoard.model_validate(how)
 

@@ -7,15 +7,14 @@ question that leaves it the same stages.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from itertools import pairwise
 
 import numpy as np
 import torch
 
-from embryo import fit, simulate
+from embryo import fit
 from embryo.core.field import Field
 from embryo.core.state import State
-from embryo.evaluate.time import floors, inner, pairs
+from embryo.evaluate.time import bodies, floors, inner, pairs
 from embryo.evaluate.time.predictor import Predictor
 from embryo.evaluate.time.series import Series
 
@@ -23,6 +22,8 @@ Pairing = Callable[[State, State], pairs.Pairs]
 Fitter = Callable[[Series, int], Field]
 _STEPS = 12  # of a roll-out, per interval
 _POINTS = 2000  # of an interpolant
+NEIGHBOURS = "flow matching with neighbours"
+_NEIGHBOURLY = fit.Training(steps=500, batch=256, width=64)
 
 
 @dataclass
@@ -62,8 +63,7 @@ def rolled(name: str, fitter: Fitter, fields: Fields) -> tuple[Predictor, Predic
         law = None if start is None else fields.get(name, fitter, training, seed)
         if start is None or law is None:
             return None
-        t0 = training.times_h[start]
-        return simulate.forward(law, training.states[start], (t0, t_h), step_h=(t_h - t0) / _STEPS).at(-1)
+        return bodies.carried(law, training, start, t_h, _STEPS)
 
     def near(training: Series, t_h: float, seed: int) -> State | None:
         return roll(training, t_h, seed, training.flanks(t_h)[0])
@@ -89,9 +89,7 @@ def lawful(name: str, options: fit.Matching, fields: Fields) -> tuple[Law, Predi
         missed = []
         for k, (t_h, truth) in enumerate(zip(training.times_h, training.states, strict=True)):
             for start in sorted({0, k - 1}) if k else ():
-                t0 = training.times_h[start]
-                step = (t_h - t0) / (_STEPS * (k - start))
-                seen = simulate.forward(law, training.states[start], (t0, t_h), step_h=step).at(-1)
+                seen = bodies.carried(law, training, start, t_h, _STEPS * (k - start))
                 missed.append(float(ruler.gram([seen], truth, seed)[0, 0]))
         return float(np.mean(missed))
 
@@ -108,18 +106,19 @@ def regressed(options: fit.Training) -> Fitter:
     return lambda training, seed: fit.regress(_coupled(training), replace(options, seed=seed))
 
 
+def neighbourly(options: fit.Training) -> Fitter:
+    """Fit a law that reads neighbours and turns with the body, on the same couplings."""
+    return lambda training, seed: bodies.neighbourly(training, replace(options, seed=seed))
+
+
 def _coupled(training: Series) -> fit.Pairs:
-    """Return the pairs of all intervals; a cell's descendants are its share of the plan, times the growth of all."""
+    """Return the pairs of all intervals."""
     first = np.cumsum([0, *(len(s) for s in training.states)])
     columns: list[tuple[np.ndarray, ...]] = []
-    for k, (a, b) in enumerate(pairwise(training.states)):
-        i, j, weight = pairs.unbalanced(a, b)
-        weight = weight / weight.sum()
-        left = np.bincount(i, weight, minlength=len(a)) / (a.mass / a.mass.sum()).double().numpy()
-        left *= training.numbers[k + 1] / training.numbers[k]
+    for k, (i, j, weight, descendants) in enumerate(bodies.plans(training)):
         hours = training.times_h[k + 1] - training.times_h[k]
         one = np.ones(len(i))
-        growth = np.log(left[i]) / hours
+        growth = np.log(descendants) / hours
         columns.append((first[k] + i, first[k + 1] + j, weight, training.times_h[k] * one, hours * one, growth))
     source, target, *rest = (np.concatenate(c) for c in zip(*columns, strict=True))
     together = State(*(torch.cat(part) for part in zip(*(s.parts() for s in training.states), strict=True)))
@@ -166,13 +165,23 @@ def _once(pairing: Pairing) -> Pairing:
     return lru_cache(maxsize=32)(pairing)
 
 
-def learned(fields: Fields | None = None) -> tuple[Predictor, ...]:
-    """Return all candidates that are no floors, sharing their fits."""
+def learned(fields: Fields | None = None, *, neighbours: bool = False) -> tuple[Predictor, ...]:
+    """Return all candidates that are no floors, sharing their fits.
+
+    Parameters
+    ----------
+    fields
+        Fits made before.
+    neighbours
+        Whether a law that reads neighbours is one of them; it needs positions in two or three dimensions.
+    """
     made = fields or Fields()
+    social = rolled(NEIGHBOURS, neighbourly(_NEIGHBOURLY), made) if neighbours else ()
     return (
         *lawful("matching", fit.Matching(), made),
         *rolled("matching in time", matched(fit.Matching(time=True, action=0.05, length=0.1)), made),
         *rolled("flow matching", regressed(fit.Training(steps=1000, batch=256, width=64)), made),
+        *social,
         interpolant("nearly free growth", _once(partial(pairs.unbalanced, tau=0.1)), None),
         interpolant("entropic midpoint", _once(partial(pairs.unbalanced, epsilon=0.1, tau=float("inf"))), None),
         interpolant("McCann at own pace", _once(pairs.balanced), 1.0),
