@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from embryo.blocks.graph_diffusion import TokenGraph, coefficients, diffuse
 from embryo.blocks.neighbours import nearest
+from embryo.core.errors import DivergedError, Problem
 from embryo.core.state import State, Velocity
 from embryo.fields.flow import Scales
 
@@ -180,7 +181,16 @@ class SpatialNetwork(nn.Module):
         return torch.cat([rates, dx, self.birth(own)], dim=-1)
 
     def forward(self, t: Float[Tensor, ""], state: State) -> Velocity:
-        """Velocity of every cell at time `t` (hours); see `embryo.core.field.Field`."""
+        """Velocity of every cell at time `t` (hours); see `embryo.core.field.Field`.
+
+        Raises
+        ------
+        DivergedError
+            Where cells have left the finite numbers: they have no neighbours then.
+        """
+        if not bool(state.x.isfinite().all()):
+            cure = "lower simulate.step_h, end earlier, or fit longer; far from the training times a law is free"
+            raise DivergedError(Problem(f"cells without a finite place at t = {float(t):.3g} h", "finite places", cure))
         rates = self.rates(t, state) * self.rate
         dz, dg, dx, growth = rates.split([*self.columns.values(), 1], dim=-1)
         return Velocity(dz, dg, dx + self.repulsion(t, state), growth.squeeze(-1))

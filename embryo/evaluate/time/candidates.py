@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from embryo import fit
+from embryo.core.errors import DivergedError
 from embryo.core.field import Field
 from embryo.core.state import State
 from embryo.evaluate.time import bodies, floors, inner, pairs
@@ -57,13 +58,19 @@ class Law(Predictor):
 
 
 def rolled(name: str, fitter: Fitter, fields: Fields) -> tuple[Predictor, Predictor]:
-    """Return a fitted field as two predictors: from the stage before (P1) and from the first stage (P2)."""
+    """Return a fitted field as two predictors: from the stage before (P1) and from the first stage (P2).
+
+    A law that runs away to infinity on its way makes no prediction; one that does so on an inner fold takes no part.
+    """
 
     def roll(training: Series, t_h: float, seed: int, start: int | None) -> State | None:
         law = None if start is None else fields.get(name, fitter, training, seed)
         if start is None or law is None:
             return None
-        return bodies.carried(law, training, start, t_h, _STEPS)
+        try:
+            return bodies.carried(law, training, start, t_h, _STEPS)
+        except DivergedError:
+            return None
 
     def near(training: Series, t_h: float, seed: int) -> State | None:
         return roll(training, t_h, seed, training.flanks(t_h)[0])
