@@ -13,6 +13,7 @@ from torch import Tensor
 
 from embryo import fields
 from embryo.blocks.neighbours import nearest
+from embryo.core.errors import DivergedError
 from embryo.core.field import alone
 from embryo.core.state import State
 from embryo.fields.flow import Scales
@@ -155,3 +156,10 @@ def test_a_law_with_attention_comes_back_from_its_file(tmp_path: Path) -> None:
     fields.save(field, tmp_path / "law.safetensors")
     again, _ = fields.load(tmp_path / "law.safetensors")
     assert torch.equal(again(T.float(), here).dx, field(T.float(), here).dx)
+
+
+def test_cells_that_ran_away_are_named_and_no_neighbours_are_sought() -> None:
+    cells = body(6, 2, 0)
+    cells.x[2, 1] = float("inf")
+    with pytest.raises(DivergedError, match=r"cells without a finite place at t = 1\.5 h"):
+        network(2)(T, cells)

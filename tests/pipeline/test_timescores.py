@@ -16,6 +16,10 @@ from embryo.pipeline.timeboards import TimeBoard
 SEEDS = (0, 1)
 
 
+class _Enough(Exception):  # noqa: N818  no error: what follows is tested elsewhere
+    """Ends a run where the test has seen what it wanted."""
+
+
 @pytest.fixture
 def board(monkeypatch: pytest.MonkeyPatch) -> TimeBoard:
     """A board of three components that come along, with the candidates that cost nothing."""
@@ -53,3 +57,23 @@ def test_the_truth_is_never_looked_at(board: TimeBoard, t_h: float) -> None:
     scores = [one.table.set_index(["metric", "model"])["value"] for one in made]
     place = ("energy distance of states", "embryo")
     assert scores[1][place] > 10 * scores[0][place]
+
+
+@pytest.mark.parametrize(("asked", "places", "taken"), [(True, True, True), (True, False, False), (False, True, False)])
+def test_the_law_of_neighbours_stands_where_a_board_asks_and_has_positions(
+    board: TimeBoard, monkeypatch: pytest.MonkeyPatch, asked: bool, places: bool, taken: bool
+) -> None:
+    adata = drift()
+    if places:
+        adata.obsm[schema.SPATIAL] = np.random.default_rng(2).normal(0, 9, (150, 2))
+    given = []
+
+    def learned(**options: bool) -> None:
+        given.append(options)
+        raise _Enough
+
+    monkeypatch.setattr(candidates, "learned", learned)
+    asking = board.model_copy(update={"neighbours": asked, "in_one_frame": True})
+    with pytest.raises(_Enough):
+        timescores._stage(timeboards.split(adata, asking, 2.0, 0), asking, SEEDS, lambda *_: None)
+    assert given == [{"neighbours": taken}]

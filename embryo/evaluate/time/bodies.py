@@ -1,10 +1,10 @@
 """Whole bodies: a law that reads neighbours is fitted to, and rolled through, one embryo at a time.
 
 The cells of a stage are those of all its embryos, pooled; cells of two embryos that happen to lie at one place are no
-neighbours. A particle counts as one cell of its body, in the fit and in the roll-out alike: where a stage is a sample of
-its cells, the law reads the neighbours that the sample has. Spacing is not kept by force (`fit.Tissue.repulsion` is 0),
-since samples of as many cells of every stage do not have the spacing of the tissue. Descendants are those of the plan,
-as the other candidates have them: smoothing them took longer than the fit.
+neighbours. A particle counts as one cell of its body, in the fit and in the roll-out alike: where a stage is a sample
+of its cells, the law reads the neighbours that the sample has. Spacing is not kept by force (`fit.Tissue.repulsion` is
+0), since samples of as many cells of every stage do not have the spacing of the tissue. Descendants are those of the
+plan, as the other candidates have them: smoothing them took longer than the fit.
 """
 
 import numpy as np

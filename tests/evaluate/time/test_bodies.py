@@ -1,4 +1,4 @@
-"""Laws that read neighbours as candidates: rolled body by body, admitted where neighbours tell the way, else left out."""
+"""Laws that read neighbours as candidates: rolled body by body, admitted where neighbours tell the way, else not."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from embryo.evaluate.time import bodies, candidates, stack
 from embryo.evaluate.time.floors import FLOORS
 from embryo.evaluate.time.series import Series
 
-QUICK = fit.Training(steps=80, batch=24, width=32, depth=2, learning_rate=3e-3, ema=0.95, width_of_paths=0.1)
+QUICK = fit.Training(steps=50, batch=24, width=32, depth=2, learning_rate=3e-3, ema=0.95, width_of_paths=0.1)
 
 
 class Gathering:

@@ -38,6 +38,13 @@ def test_nothing_is_rolled_back_or_fitted_to_one_stage(line) -> None:
         assert predictor.predict(line.without(0).without(0).without(0), 5.0, 0) is None
 
 
+def test_a_law_that_runs_away_makes_no_prediction(line) -> None:
+    """Cells fly apart at a rate of 1000 per hour: no 32-bit number holds where they end."""
+    near, _ = candidates.rolled("wild", lambda series, seed: Linear(1000 * torch.eye(2), torch.zeros(0, 0)),
+                                candidates.Fields())  # fmt: skip
+    assert near.predict(line, 3.5, 0) is None
+
+
 def test_a_fit_is_made_once_per_series_and_seed(line) -> None:
     made: list[tuple[int, int]] = []
 
@@ -104,6 +111,15 @@ def test_all_learned_candidates_have_names_of_their_own() -> None:
     assert len({c.name for c in made}) == len(made)
     assert all(c.role == "ours" and c.random for c in made)
     assert isinstance(made[0], candidates.Law)
+
+
+def test_the_law_of_neighbours_is_a_candidate_where_it_is_asked_for() -> None:
+    plain, more = ([c.name for c in candidates.learned(neighbours=asked)] for asked in (False, True))
+    assert [name for name in more if name not in plain] == [
+        f"{candidates.NEIGHBOURS}, from the stage before",
+        f"{candidates.NEIGHBOURS}, from the first stage",
+    ]
+    assert [name for name in more if name in plain] == plain
 
 
 @pytest.mark.real
