@@ -52,8 +52,8 @@ def perturb(  # noqa: PLR0913  one option each
     dosed = {"knockdown": knockdown, "overexpress": overexpress, "clamp": clamp}
     where = {"cell_type": in_type, "region": in_region, "clone": clone, "fraction": mosaic}
     when = {"t_on_h": t_on_h, "t_off_h": t_off_h, "keep_pool": keep_pool or None}
-    words = {**named, **dosed, "cut": cut, "ablate": ablate, "graft": [str(g) for g in graft or ()]}
-    records = parse(words, program or [], {**where, **when}, edits)
+    of_cells = {"ablate": ablate, "graft": [str(g) for g in graft or ()]}
+    records = parse({**named, **dosed, "cut": cut, **of_cells}, program or [], {**where, **when}, edits)
     from embryo.core.edit import label  # noqa: PLC0415
     from embryo.pipeline import perturbing  # noqa: PLC0415
 
@@ -63,12 +63,15 @@ def perturb(  # noqa: PLR0913  one option each
             groups = {label([e]): [r for r in records if label([r]) == label([e])] for e in records}
             how: dict[str, Any] = {"start": start, "until_h": until_h, "abstain_above": abstain_above, "nulls": nulls}
             perturbing.each(run, groups, folder, jobs=jobs, tick=tick, **how)
-            said = [f"{len(groups)} perturbations", str(folder / "table.csv")]
+            say(f"{len(groups)} perturbations\n{folder / 'table.csv'}")
         else:
             bench = perturbing.Bench.open(run, start, until_h=until_h)
             found = perturbing.perturb(bench, records, target, abstain_above=abstain_above, nulls=nulls, tick=tick)
-            said = [found.label, *found.sentences, str(found.folder / "table.csv"), str(found.folder / "report.html")]
-    say("\n".join(said))
+            say(
+                "\n".join(
+                    [found.label, *found.sentences, *(str(found.folder / f) for f in ("table.csv", "report.html"))]
+                )
+            )
 
 
 def parse(

@@ -105,27 +105,13 @@ def perturb(
             tick("roll out", k + 1, len(bench.seeds))
         store.write_trajectory(edited, folder / f"trajectories/seed-{seed}.zarr")
     genes = [e.gene for e in edits if e.operation not in CELL_OPERATIONS]
-    one, two = zip(*pairs, strict=True)
-    effect = measure.difference(
-        one, two, fate=bench.fate, repeats=bench.repeats, board=name, seed=bench.run.config.seed
-    )
-    times = sorted(set(effect["time_h"]))
-    floors = yardsticks.yardsticks(bench, edits, name, nulls)
-    added = effects.added(pairs, bench.measured, bench.fate, name, times)
-    effect = pd.concat([effect, floors, added], ignore_index=True)
-    effect["beyond_repeats"] = effect["beyond_repeats"].eq(other=True)
+    effect = _table(bench, edits, pairs, nulls)
     reach = effects.supported(pairs, bench.support)
     tier = told.tier(bench.laws[0], name)
     abstains = effects.share(reach, "edited") > abstain_above
     split = effects.autonomy(pairs, direct, carrying, genes, bench.fate, bench.support)
-    beside = yardsticks.sentence(floors, effect)
-    said = (
-        tier.sentence,
-        told.on_support(reach, abstain_above),
-        *told.on_effects(effect, split, bench, direct),
-        beside,
-    )
-    sentences = tuple(filter(None, said))
+    told_of = [*told.on_effects(effect, split, bench, direct), *yardsticks.sentences(effect)]
+    sentences = (tier.sentence, told.on_support(reach, abstain_above), *told_of)
     effect["tier"] = tier.letter
     found = Found(
         name, folder, effect, effects.divergence(pairs, bench.fate), split, reach, sentences, tier.letter, abstains
@@ -133,6 +119,18 @@ def perturb(
     _write(bench, edits, found, pairs)
     if pictures:
         told.page(bench, edits, found, pairs)
+    return found
+
+
+def _table(bench: Bench, edits: Sequence[Edit], pairs: effects.Arms, nulls: int) -> pd.DataFrame:
+    """Return the differences of the arms, the yardsticks, and the measured wild type with the effect added."""
+    one, two = zip(*pairs, strict=True)
+    name, seed = label(edits), bench.run.config.seed
+    effect = measure.difference(one, two, fate=bench.fate, repeats=bench.repeats, board=name, seed=seed)
+    floors = yardsticks.yardsticks(bench, edits, name, nulls)
+    added = effects.added(pairs, bench.measured, bench.fate, name, sorted(set(effect["time_h"])))
+    found = pd.concat([effect, floors, added], ignore_index=True)
+    found["beyond_repeats"] = found["beyond_repeats"].eq(other=True)
     return found
 
 

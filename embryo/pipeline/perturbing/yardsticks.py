@@ -117,17 +117,17 @@ def _pooled(effects: Sequence[pd.DataFrame], board: str) -> pd.DataFrame:
     return table(rows)
 
 
-def sentence(found: pd.DataFrame, effect: pd.DataFrame) -> str:
-    """Return how the shift of fates stands to that of the yardsticks at the end; empty without any."""
-    metric = "bray_curtis[fates]"
-    end = found[(found["metric"] == metric) & (found["time_h"] == found["time_h"].max())].set_index("model")
-    own = effect[(effect["metric"] == metric) & (effect["role"] == "difference") & (effect["model"] == "embryo")]
-    if RANDOM not in end.index or own.empty:
-        return ""
-    mine, (low, high) = float(own["value"].iloc[-1]), end.loc[RANDOM, ["low", "high"]]
-    than = "more than" if mine > high else "no more than"
-    late = end.loc[DELAY, "value"]
-    return (
-        f"Fates shift by {mine:.2g} (Bray-Curtis), {than} the same edit of {int(end.loc[RANDOM, 'n_seeds'])} genes of "
-        f"like level does ({low:.2g} to {high:.2g}); a delay by one stored step shifts them by {late:.2g}."
-    )
+def sentences(effect: pd.DataFrame) -> list[str]:
+    """Return how the shift of fates stands to that of the yardsticks at the end; nothing without any."""
+    last = effect[(effect["metric"] == "bray_curtis[fates]") & (effect["time_h"] == effect["time_h"].max())]
+    own = last.loc[last["role"] == "difference", "value"]
+    floors = last[last["role"] == "floor"].set_index("model")
+    if RANDOM not in floors.index or own.empty:
+        return []
+    mine, random, late = float(own.iloc[0]), floors.loc[RANDOM], float(floors.loc[DELAY, "value"])
+    than = "more than" if mine > random["high"] else "no more than"
+    among = f"{int(random['n_seeds'])} genes of like level"
+    return [
+        f"Fates shift by {mine:.2g} (Bray-Curtis), {than} the same edit of {among} does "
+        f"({random['low']:.2g} to {random['high']:.2g}); a delay by one stored step shifts them by {late:.2g}."
+    ]
