@@ -49,8 +49,9 @@ def plan(  # noqa: PLR0913  two clouds and their weights, two regularisations, l
         Penalties of relaxing the marginals of sources and of targets, in units of the cost: they multiply the
         Kullback-Leibler divergence from the weights. Infinite holds a marginal; finite lets growth differ.
     epsilon
-        Entropy, in units of the cost. 0 gives a plan without any, of about one pair for each cell; above, mass is
-        spread over the cheapest 16 partners each way, of which the entropic optimum over all pairs may use more.
+        Entropy, in units of the cost. 0 gives a plan without any, of about one pair for each cell (beyond 200,000
+        cells a side next to none, of a few pairs, with small errors of the marginal of sources); above, mass is spread
+        over the cheapest 16 partners each way, of which the entropic optimum over all pairs may use more.
     seed
         Starts the search of axes, and draws the cells of the certificate.
     on_progress

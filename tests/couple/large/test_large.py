@@ -302,3 +302,22 @@ def test_many_far_islands_are_coupled_at_every_level() -> None:
     assert notes["converged"]
     assert notes["gap"] < 0.02
     np.testing.assert_allclose(plan.sum(axis=1), 1 / 3000, rtol=1e-6)
+
+
+@pytest.mark.parametrize("tau", [(np.inf, np.inf), (1.0, 10.0), (np.inf, 1.0), (1.0, np.inf)])
+def test_beyond_the_simplex_plans_cost_hardly_more(tau: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are too many cells for the network simplex, next to no entropy takes its place."""
+    rng = np.random.default_rng(3)
+    a, b = (rng.normal(size=(n, 10)) + 2 * rng.integers(0, 3, size=(n, 1)) for n in (2000, 1500))
+    exact, notes = large.plan(a, b, tau=tau)
+    monkeypatch.setattr(multiscale, "_EXACT", 1000)
+    nearly, said = large.plan(a, b, tau=tau)
+    assert said["converged"]
+    if np.isinf(tau).all():  # else the one carries less far than the other
+        assert said["cost"] == pytest.approx(notes["cost"], rel=2e-3)
+    assert said["gap"] < notes["gap"] + 2e-3
+    assert nearly.nnz < 4 * exact.nnz
+    held = [k for k in (0, 1) if np.isinf(tau[k])]
+    for k in held:
+        mass = np.asarray(nearly.sum(axis=1 - k)).ravel() * nearly.shape[k]
+        np.testing.assert_allclose(mass, 1.0, atol=1e-9 if k == max(held) else 0.05)
