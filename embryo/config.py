@@ -151,6 +151,14 @@ class Fit(Section):
     )
     ligands: list[str] = Field(default_factory=list, description="with circuit: panel genes that are secreted")
     ligand_um: float = Field(12.0, gt=0, description="with circuit: length over which their signal falls")
+    posed: bool = Field(
+        default=True,
+        description="with circuit: false where embryos lie as they fell: inputs are then the distance from the middle "
+        "and the crowding, and the body swells",
+    )
+    marginal_steps: int = Field(
+        0, ge=0, description="with circuit: steps by which it is led on from local means to joint distributions"
+    )
     neighbours: int = Field(
         0,
         ge=0,

@@ -113,17 +113,21 @@ class Circuit(nn.Module):
 class Gradients(nn.Module):
     """Inputs laid down from both ends of each body axis, as eggs do: exponentials that fade.
 
-    m_k(X, t) = exp(-d_k / length_k - t / lifetime_k), with d_k the distance of material coordinate X from one end of
-    an axis, 0 beyond it. Lengths and lifetimes are numbers to be fitted.
+    m_k(X, t) = exp(-d_k / length_k - (t - at_h) / lifetime_k), with d_k the distance of material coordinate X from one
+    end of an axis, 0 beyond it. Lengths and lifetimes are numbers to be fitted.
 
     Parameters
     ----------
     low, high
         Ends of each body axis, in the unit of the material coordinates.
+    at_h
+        When they were laid down: the first stage, or a series that begins late would see nothing of them.
     """
 
-    def __init__(self, low: Sequence[float], high: Sequence[float]) -> None:
+    def __init__(self, low: Sequence[float], high: Sequence[float], at_h: float = 0.0) -> None:
         super().__init__()
+        self.at_h: Tensor
+        self.register_buffer("at_h", torch.tensor(at_h, dtype=torch.float64))
         ends = torch.tensor([list(low), list(high)], dtype=torch.float64)
         span = ends[1] - ends[0]
         self.low: Tensor
@@ -142,7 +146,7 @@ class Gradients(nn.Module):
     def forward(self, t_h: float | Tensor, material: Float[Tensor, "cells axes"]) -> Float[Tensor, "cells inputs"]:
         """Return the inputs of cells at `material` at time `t_h`."""
         away = torch.cat([material - self.low.to(material), self.high.to(material) - material], 1).clamp(min=0)
-        time = torch.as_tensor(t_h, dtype=material.dtype, device=material.device)
+        time = torch.as_tensor(t_h, dtype=material.dtype, device=material.device) - self.at_h.to(material)
         return torch.exp(-away / self.log_length.to(material).exp() - time / self.log_lifetime_h.to(material).exp())
 
 

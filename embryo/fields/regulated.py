@@ -4,7 +4,8 @@ Genes follow `embryo.fields.circuit`. The embedding follows the genes through th
 plus what neither the panel nor an edit tells, a network that reads place and time alone. Positions follow a network of
 place and time, growth one of the panel genes: an edit moves cells only through what it makes of their number.
 
-Inputs ride with the tissue: a cell's place in the body when a roll-out begins stays its own (`begun`).
+Inputs ride with the tissue: a cell's place in the body when a roll-out begins stays its own (`begun`). Where bodies
+have no common pose that place is a depth, and the body swells (`embryo.fields.posefree`).
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from embryo.core.field import Change
 from embryo.core.state import State, Velocity
 from embryo.fields.circuit import Circuit, CircuitField, Gradients, Ligands
 from embryo.fields.flow import FlowNetwork
+from embryo.fields.posefree import Swelling, depth
 
 
 class Regulated(nn.Module):
@@ -32,7 +34,7 @@ class Regulated(nn.Module):
     gradients
         Inputs as functions of the place in the body.
     place
-        Reads positions and time: dx, and what of dz the panel does not tell.
+        Reads positions and time: dx, and what of dz the panel does not tell. A `Swelling` where bodies have no pose.
     birth
         Reads the panel: growth.
     length_um
@@ -43,7 +45,12 @@ class Regulated(nn.Module):
     response: Tensor
 
     def __init__(
-        self, circuit: Circuit, gradients: Gradients, place: FlowNetwork, birth: FlowNetwork, length_um: float
+        self,
+        circuit: Circuit,
+        gradients: Gradients,
+        place: FlowNetwork | Swelling,
+        birth: FlowNetwork,
+        length_um: float,
     ) -> None:
         super().__init__()
         self.circuit, self.gradients, self.place, self.birth = circuit, gradients, place, birth
@@ -54,6 +61,10 @@ class Regulated(nn.Module):
     def alone(self) -> bool:
         """No: the place of a cell in the body depends on the others."""
         return False
+
+    def where(self, state: State) -> Float[Tensor, "cells axes"]:
+        """Return the place of every particle in the body."""
+        return depth(state) if isinstance(self.place, Swelling) else in_body(state)
 
     @property
     def decay_per_h(self) -> Tensor:
@@ -82,12 +93,13 @@ class Regulated(nn.Module):
     def from_shape(cls, shape: dict[str, Any]) -> "Regulated":
         """Build an unfitted law of a shape that `shape` returned."""
         ends = [0.0] * shape["axes"], [1.0] * shape["axes"]
-        place, birth = (FlowNetwork.from_shape(shape[name]) for name in ("place", "birth"))
+        place = (Swelling if "times_h" in shape["place"] else FlowNetwork).from_shape(shape["place"])
+        birth = FlowNetwork.from_shape(shape["birth"])
         return cls(Circuit.from_shape(shape["circuit"]), Gradients(*ends), place, birth, shape["length_um"])
 
     def begun(self, state: State, t_h: float) -> "Bound":
         """Return the law with each particle's present place in the body as its own."""
-        return Bound(self, in_body(state))
+        return Bound(self, self.where(state))
 
     def without(self, edges: Sequence[tuple[str, str]]) -> "Regulated":
         """Return the law without these regulations; see `embryo.core.field.Field`."""
@@ -101,7 +113,7 @@ class Regulated(nn.Module):
 
     def produce(self, t: Float[Tensor, ""], state: State, change: Change) -> Velocity:
         """Velocity under an edited production; see `embryo.core.field.Structured`."""
-        return self.move(t, state, in_body(state), change)
+        return self.move(t, state, self.where(state), change)
 
     def move(
         self, t: Float[Tensor, ""], state: State, material: Float[Tensor, "cells axes"], change: Change

@@ -5,6 +5,7 @@ from embryo.fit.circuit import Settings
 from embryo.fit.coupled import Pairs, pairs, states
 from embryo.fit.geodesic import bends
 from embryo.fit.growth import rescaled, smoothed
+from embryo.fit.marginals import Settings as Marginals
 from embryo.fit.matching import Matching, match
 from embryo.fit.paths import Ends, Tube, path
 from embryo.fit.regression import Progress, flow, regress
@@ -14,6 +15,7 @@ from embryo.fit.training import Training
 
 __all__ = [
     "Ends",
+    "Marginals",
     "Matching",
     "Pairs",
     "Progress",

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from embryo.core import schema
 from embryo.core.errors import Problem, SchemaError
+from embryo.core.state import State
 from embryo.fields.circuit import Circuit, Gradients, Ligands
+from embryo.fields.posefree import Swelling, depth, radius_um
 from embryo.fields.regulated import Regulated, in_body, medium
 from embryo.fit import circuit as circuits
+from embryo.fit import marginals
 from embryo.fit.coupled import Pairs, states
 from embryo.fit.moments import Series
 from embryo.fit.regression import regress
@@ -39,12 +42,18 @@ class Wiring:
         Panel genes that are secreted.
     length_um
         Over which their signal falls.
+    posed
+        Whether the bodies lie in one pose, so that their axes mean something.
+    led
+        How the circuit is led on to the joint distributions of the stages; None leaves it at their local means.
     settings
         Of the fit.
     """
 
     ligands: tuple[str, ...] = ()
     length_um: float = 12.0
+    posed: bool = True
+    led: marginals.Settings | None = None
     settings: circuits.Settings = field(default_factory=circuits.Settings)
 
 
@@ -85,12 +94,14 @@ def regulated(
     unit = torch.as_tensor(_unit(np.asarray(adata.obsm[schema.PANEL], dtype=float)), dtype=torch.float32)
     columns = tuple(panel.index(name) for name in wiring.ligands)
     ligands = Ligands(columns, (medium(wiring.length_um),) * len(columns))
-    series = stages_of(adata, unit, ligands)
+    series = stages_of(adata, unit, ligands, in_body if wiring.posed else depth)
     material = torch.cat([s.material for s in series.stages])
-    gradients = Gradients(*(material.quantile(q, dim=0).tolist() for q in (0.01, 0.99)))
+    gradients = Gradients(*(material.quantile(q, dim=0).tolist() for q in (0.01, 0.99)), at_h=series.times_h[0])
     found = circuits.fit([series], wiring.settings, seed=training.seed, inputs=gradients)
+    if wiring.led is not None:
+        marginals.refine(found.numbers, series, unit, wiring.led, seed=training.seed)
     made: Circuit = _slowed(found.circuit(panel, gradients.names, wiring.ligands, unit), series)
-    place = regress(data, replace(training, reads=("x",)))
+    place = regress(data, replace(training, reads=("x",))) if wiring.posed else _swelling(adata, *response.shape)
     birth = regress(data, replace(training, reads=("g",)), progress=progress)
     law = Regulated(made, gradients, place, birth, wiring.length_um)
     law.response.copy_(response)
@@ -106,7 +117,9 @@ def _slowed(circuit: Circuit, series: Series) -> Circuit:
     return circuit
 
 
-def stages_of(adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands) -> Series:
+def stages_of(
+    adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands, where: Callable[[State], Tensor] = in_body
+) -> Series:
     """Return the stages of cells: levels, what each receives, and its place in its own body."""
     cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
     named = adata.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in adata.obs else np.zeros(len(t), str)
@@ -120,8 +133,19 @@ def stages_of(adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands) -
             times.append(float(t_h))
             stages.append(cells[here])
             embryos.append(torch.as_tensor(number)[here])
-            riding.append(Riding(torch.cat([in_body(cells[own].map(lambda part: part.double())) for own in bodies])))
+            riding.append(Riding(torch.cat([where(cells[own].map(lambda part: part.double())) for own in bodies])))
     return snapshots(times, stages, embryos, riding, unit, ligands)
+
+
+def _swelling(adata: AnnData, genes: int, dims: int) -> Swelling:
+    """Return how bodies without a pose grow: through the median radius of the embryos of each stage."""
+    cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
+    body = adata.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in adata.obs else np.zeros(len(t), str)
+    times, radii = np.unique(t), []
+    for t_h in times:
+        rows = [torch.as_tensor(np.flatnonzero((t == t_h) & (body == name))) for name in np.unique(body[t == t_h])]
+        radii.append(float(np.median([float(radius_um(cells[own])) for own in rows])))
+    return Swelling.through(times.tolist(), radii, dims, genes)
 
 
 def _unit(g: Float[np.ndarray, "cells genes"]) -> Float[np.ndarray, " genes"]:

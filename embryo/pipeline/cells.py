@@ -201,7 +201,7 @@ def embed_all(adata: AnnData, config: Config, path: Path) -> str:
     if e.encoder == "precomputed":
         what = chosen.precomputed(adata, e)
     else:
-        encoder = chosen.fitted(e, train, seed=config.seed, spare=1)
+        encoder = chosen.fitted(e, train, seed=config.seed, spare=int(e.encoder != "hvg"))
         embed.cells(adata, encoder)
         encoder.response(genes)  # of a pretrained network it is computed now, while the weights are at hand
         encoders.save(encoder, path)
@@ -242,6 +242,9 @@ def align(adata: AnnData, config: Config) -> str:
     """Put every embryo into one body frame; of held-out and edited embryos only what is known at the start is used."""
     if schema.SPATIAL not in adata.obsm:
         return "no positions in the data: nothing to align"
+    if not config.fit.posed:
+        reconstruct.centred(adata)
+        return "embryos stay as they lie, each about its centroid (fit.posed is false)"
     start = start_h(adata, config)
     known = {e: start for part in (HELD_OUT, EDITED) for e in embryos(adata, part)}
     reference = embryos(adata, TRAIN)[0]

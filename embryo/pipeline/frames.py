@@ -23,6 +23,9 @@ def lay_on(train: AnnData, new: AnnData, *, named: bool = True) -> None:
     named
         Whether embryos of `new` are those of `train` that are called alike.
     """
+    if not schema.meta(train).get("posed", True):
+        reconstruct.centred(new)
+        return
     embryo = new.obs[schema.EMBRYO].astype(str).to_numpy()
     known = schema.meta(train).get("motions", {}) if named else {}
     x = np.asarray(new.obsm[schema.SPATIAL], dtype=float)

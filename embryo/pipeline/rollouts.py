@@ -109,7 +109,8 @@ def _law(
         return fit.match(times, stages, options, progress=progress)
     if f.structure == "circuit":
         names, dims = tuple(str(g) for g in schema.meta(adata)["panel"]), adata.obsm[schema.EMBED].shape[1]
-        wiring = fit.Wiring(tuple(f.ligands), f.ligand_um)
+        led = fit.Marginals(steps=f.marginal_steps) if f.marginal_steps else None
+        wiring = fit.Wiring(tuple(f.ligands), f.ligand_um, posed=f.posed, led=led)
         return fit.regulated(adata, pairs(), training, wiring, response(run, names, dims), progress=progress)
     return fit.regress(pairs(), training, progress=progress)
 
@@ -150,8 +151,16 @@ def times_h(adata: AnnData, config: Config, embryo: str) -> list[float]:
 
 
 def targets(adata: AnnData) -> list[str]:
-    """Return the embryos that are rolled forward: the held-out ones, else the first one."""
-    return cells.embryos(adata, cells.HELD_OUT) or cells.embryos(adata, cells.TRAIN)[:1]
+    """Return the embryos that are rolled forward: the held-out ones, else the first one.
+
+    A fixed embryo of a later stage is no start: it is what others are held against.
+    """
+    held = cells.embryos(adata, cells.HELD_OUT)
+    times = adata.obs[schema.TIME].groupby(adata.obs[schema.EMBRYO].astype(str)).agg(["min", "nunique"])
+    early = times["min"] <= times.loc[held, "min"].min() + schema.SAME_TIME_H
+    return [name for name in held if early[name] or times.loc[name, "nunique"] > 1] or cells.embryos(
+        adata, cells.TRAIN
+    )[:1]
 
 
 def start(adata: AnnData, config: Config, embryo: str, t_h: float) -> tuple[np.ndarray, State]:
