@@ -297,6 +297,9 @@ def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
     if config.fit.structure != "network" and config.fit.neighbours:
         found = f"fit.structure = {config.fit.structure} with fit.neighbours"
         raise ConfigError(Problem(found, "one kind of law", "set fit.neighbours to 0"), subject=subject)
+    if config.fit.structure != "circuit" and (config.fit.marginal_steps or not config.fit.posed):
+        found = f"fit.structure = {config.fit.structure} with fit.posed or fit.marginal_steps set"
+        raise ConfigError(Problem(found, "a circuit", "set fit.structure to circuit"), subject=subject)
     if config.fit.smooth and config.fit.geodesic is not None:
         raise ConfigError(
             Problem("both fit.smooth and fit.geodesic", "one shape of the paths", "remove one of them"), subject=subject

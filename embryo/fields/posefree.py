@@ -21,7 +21,8 @@ NAMES = ("distance from the middle", "crowding")
 def radius_um(state: State) -> Float[Tensor, ""]:
     """Return the root mean square distance of the cells from their centroid, µm."""
     share = torch.softmax(state.log_mass, dim=0)
-    return _distance(state, share).square().mul(share).sum().sqrt().clamp(min=1e-9)
+    radius: Tensor = (_distance(state, share).square() * share).sum().sqrt().clamp(min=1e-9)
+    return radius
 
 
 def depth(state: State) -> Float[Tensor, "cells 2"]:
@@ -38,7 +39,7 @@ def depth(state: State) -> Float[Tensor, "cells 2"]:
 
 
 def _distance(state: State, share: Tensor) -> Tensor:
-    return (state.x - (share.unsqueeze(-1) * state.x).sum(0)).norm(dim=1)
+    return torch.linalg.vector_norm(state.x - (share.unsqueeze(-1) * state.x).sum(0), dim=1)
 
 
 class Swelling(nn.Module):

@@ -76,14 +76,15 @@ def refine(numbers: Numbers, whole: Series, unit: Float[Tensor, " genes"], setti
     """
     seen = _Seen(whole.thinned(settings.cells, seed), unit.double())
     begun = numbers.log_decay.detach().clone()
-    numbers.log_decay.requires_grad_(requires_grad=True)
-    parametrize.register_parametrization(numbers, "weights", _Scaled(seen.columns(numbers)))
+    numbers.log_decay.requires_grad_()
+    spread = seen.columns(numbers)
+    parametrize.register_parametrization(numbers, "weights", _Scaled(spread))
     free = list(numbers.parameters())
     adam = torch.optim.Adam(free, lr=settings.rate)
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.steps)
     for _ in range(settings.steps):
         adam.zero_grad()
-        loss = seen.misfit(numbers, settings.step_h) + _penalty(numbers, begun, settings)
+        loss = seen.misfit(numbers, settings.step_h) + _penalty(numbers, spread, begun, settings)
         if not torch.isfinite(loss):
             problem = Problem("a loss that is not finite", "finite levels", "look for NaN in the panel")
             raise DivergedError(problem, subject="joint distributions of the stages")
@@ -96,8 +97,8 @@ def refine(numbers: Numbers, whole: Series, unit: Float[Tensor, " genes"], setti
         return float(seen.misfit(numbers, settings.step_h))
 
 
-def _penalty(numbers: Numbers, begun: Tensor, settings: Settings) -> Tensor:
-    scaled = numbers.parametrizations.weights.original
+def _penalty(numbers: Numbers, spread: Tensor, begun: Tensor, settings: Settings) -> Tensor:
+    scaled = numbers.weights * spread
     drift = (numbers.log_decay - begun).square().sum()
     rate = 1e-3 * numbers.log_scale.square().sum()
     return settings.held * drift + rate + settings.l1 * torch.sqrt(scaled**2 + _SOFT).sum()

@@ -96,7 +96,8 @@ def regulated(
     ligands = Ligands(columns, (medium(wiring.length_um),) * len(columns))
     series = stages_of(adata, unit, ligands, in_body if wiring.posed else depth)
     material = torch.cat([s.material for s in series.stages])
-    gradients = Gradients(*(material.quantile(q, dim=0).tolist() for q in (0.01, 0.99)), at_h=series.times_h[0])
+    low, high = (material.quantile(q, dim=0).tolist() for q in (0.01, 0.99))
+    gradients = Gradients(low, high, series.times_h[0])
     found = circuits.fit([series], wiring.settings, seed=training.seed, inputs=gradients)
     if wiring.led is not None:
         marginals.refine(found.numbers, series, unit, wiring.led, seed=training.seed)

@@ -6,7 +6,7 @@ import pytest
 from embryo import config
 from embryo.core import schema
 from embryo.core.errors import ConfigError
-from embryo.pipeline import cells, page, results, rollouts
+from embryo.pipeline import cells, frames, page, results, rollouts
 
 
 def data(edited: bool = True) -> ad.AnnData:
@@ -57,6 +57,32 @@ def test_roll_outs_keep_their_start_their_end_the_grid_and_the_horizons() -> Non
     adata.obs[cells.SPLIT] = cells._parts(adata, config.parse({"split": {"hold_out": 1}}))
     c = config.parse({"measure": {"horizons_h": [0.3, 9]}, "simulate": {"save_every_h": 0.5}, "split": {"end_h": 1.2}})
     assert rollouts.times_h(adata, c, "wt-2") == [0.0, 0.3, 0.5, 1.0, 1.2]
+
+
+def test_fixed_embryos_of_later_stages_are_no_starts() -> None:
+    obs = pd.DataFrame({
+        schema.EMBRYO: ["a", "b", "late", "film", "film", "train"],
+        schema.TIME: [0.0, 0.0, 5.0, 1.0, 2.0, 0.0],
+        cells.SPLIT: [cells.HELD_OUT] * 5 + [cells.TRAIN],
+    }, index=[f"c{k}" for k in range(6)])  # fmt: skip
+    assert rollouts.targets(ad.AnnData(np.ones((6, 1), np.float32), obs=obs)) == ["a", "b", "film"]
+
+
+def test_embryos_that_lie_as_they_fell_are_not_turned() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3)) + 9
+    obs = pd.DataFrame({schema.EMBRYO: np.repeat(["a", "b"], 10), schema.TIME: 0.0}, index=[f"c{k}" for k in range(20)])
+    fallen = config.parse({"fit": {"structure": "circuit", "posed": False}})
+    train, new = (ad.AnnData(np.ones((20, 1), np.float32), obs=obs.copy(), obsm={schema.SPATIAL: x}) for _ in "ab")
+    assert "as they lie" in cells.align(train, fallen)
+    frames.lay_on(train, new)
+    for adata in (train, new):
+        np.testing.assert_allclose(adata.obsm[schema.ALIGNED][:10], x[:10] - x[:10].mean(axis=0))
+
+
+def test_what_only_a_circuit_has_is_refused_elsewhere() -> None:
+    for fit in ({"posed": False}, {"marginal_steps": 5}):
+        with pytest.raises(ConfigError, match="a circuit"):
+            config.parse({"fit": fit})
 
 
 def test_the_head_of_the_page_counts_what_was_beaten() -> None:

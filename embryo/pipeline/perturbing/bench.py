@@ -25,6 +25,7 @@ from embryo.pipeline.perturbing import arms
 from embryo.pipeline.perturbing.support import Support
 
 FOLDER = "perturbations"
+_FEW = 3  # held-out embryos of one time below which training embryos stand in
 
 
 @dataclass
@@ -161,6 +162,31 @@ class Bench:
         names = np.random.default_rng(self.run.config.seed).permutation(np.unique(embryo))
         chosen = sorted(names[: self.run.config.measure.repeats])
         return [{t: fit.states(part) for t, part in _by_time(wild[embryo == name])} for name in chosen]
+
+    @property
+    def posed(self) -> bool:
+        """Whether the embryos of the run lie in one pose."""
+        return bool(schema.meta(self.adata).get("posed", True))
+
+    @cached_property
+    def wild(self) -> tuple[dict[float, list[State]], str]:
+        """Wild-type embryos measured after the start, by time, and which they are.
+
+        Of each time those that nothing was fitted to, or the training embryos where they are fewer than `_FEW`; never
+        the start itself.
+        """
+        embryo = self.adata.obs[schema.EMBRYO].astype(str).to_numpy()
+        part = self.adata.obs[cells.SPLIT].astype(str).to_numpy()
+        usable = (part != cells.EDITED) & (embryo != self.name)
+        out: dict[float, list[State]] = {}
+        fitted = 0
+        for t, at in _by_time(self.adata[usable], above_h=self.times_h[0]):
+            held = at[(at.obs[cells.SPLIT] == cells.HELD_OUT).to_numpy()]
+            few = held.obs[schema.EMBRYO].nunique() < _FEW
+            fitted += few
+            out[t] = [fit.states(one) for _, one in _by_embryo_and_time(at if few else held)]
+        whose = "held-out embryos" if not fitted else f"wild-type embryos (at {fitted} of them fitted on)"
+        return out, whose
 
     @cached_property
     def motion(self) -> Rigid | None:

@@ -59,6 +59,12 @@ def quantities(state: State, fate: measure.FateClassifier) -> dict[str, float]:
     return {**of_one(m), **along_axes(state, m.fate)}
 
 
+def readable(found: pd.DataFrame, column: str, *, posed: bool) -> pd.DataFrame:
+    """Return a table without lengths and places on axes that mean nothing, where embryos have no common pose."""
+    along = found[column].str.partition("[")[0].isin(_ALONG)
+    return found if posed else found[~along].reset_index(drop=True)
+
+
 def unit_of(metric: str) -> str:
     """Return the unit of one of them."""
     return _ALONG.get(metric.partition("[")[0]) or unit(metric)

@@ -15,7 +15,7 @@ from embryo.core.edit import Edit
 from embryo.core.field import Field
 from embryo.core.trajectory import Trajectory
 from embryo.pipeline import results
-from embryo.pipeline.perturbing import effects
+from embryo.pipeline.perturbing import effects, wildtype
 from embryo.pipeline.perturbing.bench import Bench
 from embryo.pipeline.perturbing.support import WARN
 
@@ -109,10 +109,18 @@ _CAPTIONS = {
 }
 
 
+def _anyway(last: pd.DataFrame) -> pd.DataFrame:
+    """Return the effect on fates, states and form beside its floors."""
+    chosen = last["metric"].isin(["bray_curtis[fates]", "energy_distance[z]", "chamfer_um", "form_mismatch"])
+    rows = last[chosen & last["role"].isin(["difference", "floor"])]
+    return rows.drop(columns=["beyond_repeats"]).sort_values("metric", kind="stable", ignore_index=True)
+
+
 def page(bench: Bench, edits: Sequence[Edit], found: "Found", pairs: effects.Arms) -> None:
     """Draw the pictures and write ``report.html``."""
     folder, (control, edited) = found.folder, pairs[0]
-    rolled = found.table[~found.table["model"].isin([effects.MEASURED, effects.ADDED])]
+    apart = [effects.MEASURED, effects.ADDED, wildtype.CONTROL, wildtype.STILL, wildtype.ONE]
+    rolled = found.table[~found.table["model"].isin(apart)]
     render.curves(results.curve_table(rolled), folder / "curves.png")
     shots = ["curves.png"]
     if control.x.shape[2] >= 2:
@@ -120,10 +128,15 @@ def page(bench: Bench, edits: Sequence[Edit], found: "Found", pairs: effects.Arm
         moments = render.Moments({"control": control, found.label: edited}, colour, name=what, unit=unit)
         render.picture(list(moments[-1]), folder / "embryos.png")
         shots.insert(0, "embryos.png")
-    last = found.table[found.table["time_h"] == found.table["time_h"].max()].drop(columns=["time_h", "board", "tier"])
+    beside = found.table["model"].isin([wildtype.CONTROL, wildtype.STILL, wildtype.ONE])
+    yard = found.table[beside].drop(columns=["board", "tier", "beyond_repeats", "time_h"])
+    effect = found.table[~beside]
+    last = effect[effect["time_h"] == effect["time_h"].max()].drop(columns=["time_h", "board", "tier"])
     states = found.support[found.support["kind"] == "states"].drop(columns=["kind", "name"])
     tables = [
         render.Table("What the edit changes, at the end", last[last["role"] != "floor"].reset_index(drop=True)),
+        render.Table("What would be seen anyway, at the end", _anyway(last)),
+        render.Table("The control beside measured wild type", yard.reset_index(drop=True)),
         render.Table("When it first differs", found.divergence.dropna(subset=["any_h"]).reset_index(drop=True)),
         render.Table("In which cells", found.autonomy),
         render.Table("States beyond the training data", states.reset_index(drop=True)),

@@ -17,7 +17,7 @@ from embryo.core import schema, store
 from embryo.core.edit import CELL_OPERATIONS, Edit, Operation, label
 from embryo.core.trajectory import Trajectory
 from embryo.pipeline import places
-from embryo.pipeline.perturbing import arms, effects, told, yardsticks
+from embryo.pipeline.perturbing import arms, effects, told, wildtype, yardsticks
 from embryo.pipeline.perturbing.bench import FOLDER, Bench
 from embryo.pipeline.perturbing.support import ABSTAIN
 from embryo.pipeline.rollouts import Tick
@@ -110,12 +110,11 @@ def perturb(
     tier = told.tier(bench.laws[0], name)
     abstains = effects.share(reach, "edited") > abstain_above
     split = effects.autonomy(pairs, direct, carrying, genes, bench.fate, bench.support)
-    told_of = [*told.on_effects(effect, split, bench, direct), *yardsticks.sentences(effect)]
-    sentences = (tier.sentence, told.on_support(reach, abstain_above), *told_of)
+    sure = (tier.sentence, wildtype.sentence(effect, bench.wild[1]), told.on_support(reach, abstain_above))
+    sentences = (*sure, *told.on_effects(effect, split, bench, direct), *yardsticks.sentences(effect))
     effect["tier"] = tier.letter
-    found = Found(
-        name, folder, effect, effects.divergence(pairs, bench.fate), split, reach, sentences, tier.letter, abstains
-    )
+    first = effects.readable(effects.divergence(pairs, bench.fate), "name", posed=bench.posed)
+    found = Found(name, folder, effect, first, split, reach, sentences, tier.letter, abstains)
     _write(bench, edits, found, pairs)
     if pictures:
         told.page(bench, edits, found, pairs)
@@ -129,7 +128,8 @@ def _table(bench: Bench, edits: Sequence[Edit], pairs: effects.Arms, nulls: int)
     effect = measure.difference(one, two, fate=bench.fate, repeats=bench.repeats, board=name, seed=seed)
     floors = yardsticks.yardsticks(bench, edits, name, nulls)
     added = effects.added(pairs, bench.measured, bench.fate, name, sorted(set(effect["time_h"])))
-    found = pd.concat([effect, floors, added], ignore_index=True)
+    wild = wildtype.rows(one, bench.wild[0], bench.fate, name)
+    found = effects.readable(pd.concat([effect, floors, added, wild], ignore_index=True), "metric", posed=bench.posed)
     found["beyond_repeats"] = found["beyond_repeats"].eq(other=True)
     return found
 
