@@ -39,7 +39,7 @@ def depth(state: State) -> Float[Tensor, "cells 2"]:
 
 
 def _distance(state: State, share: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(state.x - (share.unsqueeze(-1) * state.x).sum(0), dim=1)
+    return (state.x - (share.unsqueeze(-1) * state.x).sum(0)).square().sum(1).sqrt()
 
 
 class Swelling(nn.Module):
