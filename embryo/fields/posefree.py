@@ -39,7 +39,7 @@ def depth(state: State) -> Float[Tensor, "cells 2"]:
 
 
 def _distance(state: State, share: Tensor) -> Tensor:
-    return (state.x - (share.unsqueeze(-1) * state.x).sum(0)).square().sum(1).sqrt()
+    return (state.x - (share.unsqueeze(-1) * state.x).sum(0)).square().sum(1).clamp(min=1e-18).sqrt()
 
 
 class Swelling(nn.Module):
