@@ -59,7 +59,7 @@ def d2_shape(
     Returns
     -------
     Discrepancy
-        In RMS radii.
+        In RMS radii; NaN where a cloud is a single cell, which has no pairs.
 
     Raises
     ------
@@ -74,6 +74,8 @@ def d2_shape(
     b, mass_b = cloud(b, mass_b, "form, second cloud")
     theirs = np.sort(_pairs(a, mass_a, pairs, seed)[0])
     distances, i, j = _pairs(b, mass_b, pairs, seed if paired else seed + 1)
+    if not len(theirs) or not len(distances):
+        return Discrepancy(float("nan"), np.zeros(len(b)))
     order = np.argsort(distances)
     grid = np.sort(np.concatenate([theirs, distances]))
     steps = np.diff(grid, append=grid[-1])
@@ -178,8 +180,8 @@ def _centred(x: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, float]:
 def _on_axes(x: np.ndarray, mass: np.ndarray) -> np.ndarray:
     """Return positions on their principal axes, of right-handed order, in RMS radii."""
     x, radius = _centred(x, mass)
-    axes = np.linalg.svd(x, full_matrices=False)[2]
-    if len(axes) == x.shape[1] and np.linalg.det(axes) < 0:
+    axes = np.linalg.svd(x, full_matrices=len(x) < x.shape[1])[2]  # few cells span few axes: the others complete them
+    if np.linalg.det(axes) < 0:
         axes[-1] *= -1
     return np.asarray(x @ axes.T / (radius or 1.0))
 

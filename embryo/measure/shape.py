@@ -47,7 +47,8 @@ def size(state: State) -> pd.Series:
             ``2 sqrt((d + 2) lambda)`` for eigenvalue lambda in d dimensions, as a uniform ellipsoid of half-axis a has
             variance ``a² / (d + 2)`` along it.
         ``aspect_ratio``
-            Longest over shortest axis; infinite for a flat cloud.
+            Longest over shortest axis; infinite for a flat cloud, NaN where no more particles than dimensions leave no
+            choice but to be flat.
         ``volume_um3`` (``area_um2`` in 2 dimensions)
             Of that ellipsoid.
         ``spacing_um``
@@ -75,7 +76,7 @@ def size(state: State) -> pd.Series:
     result["radius_um"] = float(np.sqrt(variances.sum()))
     result |= {f"axis_{k}_um": float(axis) for k, axis in enumerate(axes, 1)}
     with np.errstate(divide="ignore", invalid="ignore"):
-        result["aspect_ratio"] = float(axes[0] / axes[-1])
+        result["aspect_ratio"] = float(axes[0] / axes[-1]) if len(x) > dims else float("nan")
     room = pi ** (dims / 2) / gamma(dims / 2 + 1) * float(np.prod(axes / 2))
     result |= {2: {"area_um2": room}, 3: {"volume_um3": room}}.get(dims, {})
     result["spacing_um"] = _spacing_um(x, mass)

@@ -1,11 +1,16 @@
 """New cells laid into the body frame of a run or of training stages, which they must not move."""
 
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 from anndata import AnnData
 
 from embryo import reconstruct
 from embryo.core import schema
+from embryo.core.errors import FrameError
+
+_NAME = f"or name in obs['{schema.EMBRYO}'] the embryo of the run in whose raw positions they are"
 
 
 def lay_on(train: AnnData, new: AnnData, *, named: bool = True) -> None:
@@ -22,6 +27,11 @@ def lay_on(train: AnnData, new: AnnData, *, named: bool = True) -> None:
         Cells with raw positions. Their pose is all that is fitted to them, by proper rotations.
     named
         Whether embryos of `new` are those of `train` that are called alike.
+
+    Raises
+    ------
+    FrameError
+        If an embryo that `train` does not hold has too few cells to tell how it lies, or cannot be laid otherwise.
     """
     if not schema.meta(train).get("posed", True):
         reconstruct.centred(new)
@@ -50,7 +60,11 @@ def _laid(train: AnnData, new: AnnData) -> np.ndarray:
         parts.append(AnnData(obs=obs, obsm={slot: np.asarray(values) for slot, values in slots.items()}))
     both = ad.concat(parts, index_unique="-")
     both.uns[schema.META] = {k: v for k, v in schema.meta(train).items() if k == "named"}
-    reconstruct.body_frame(both, reference=reference)
+    try:
+        reconstruct.body_frame(both, reference=reference)
+    except FrameError as error:
+        named = [replace(p, cure=f"{p.cure}, {_NAME}") for p in error.problems]
+        raise FrameError(*named, subject=error.subject) from error
     back = reconstruct.motion(both, reference).inverse()
     return np.asarray(back(np.asarray(both.obsm[schema.ALIGNED])[near.n_obs :]))
 

@@ -88,6 +88,17 @@ def test_overlap_knows_a_body_in_any_pose_and_not_its_mirror_image() -> None:
     assert form_overlap(a[:, :2], turned(a)[:, :2] * 0 + a[:, :2] @ [[0, 1], [-1, 0]]) == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_cells_have_a_form_as_far_as_they_can(n: int) -> None:
+    """Two cells lie on a line and three in a plane: in any pose the same; a single cell has no pairs to compare."""
+    x = body(n)
+    assert form_overlap(turned(x), 2 * x) == 1
+    alone = d2_shape(x[:1], body(20))
+    assert np.isnan(alone.value)
+    assert alone.influence.shape == (20,)
+    assert np.isnan(d2_shape(x, x, paired=True).value) == (n == 1)
+
+
 def test_a_mirrored_body_has_the_other_hand() -> None:
     x = body()
     z = x[:, :1] / 60  # states vary along the body

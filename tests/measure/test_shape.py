@@ -97,6 +97,13 @@ def test_one_particle_of_two_cells_is_two_of_one(seed):
     assert split["spacing_um"] == 0
 
 
+def test_few_cells_have_no_aspect_ratio():
+    """Three cells lie in a plane whatever they do; a flat cloud of many is flat, which is something to say."""
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    ratios = [size(state(x[:n]))["aspect_ratio"] for n in (1, 2, 3, 4)]
+    assert [bool(np.isnan(r)) for r in ratios] == [True, True, True, False]
+
+
 def test_size_refuses_positions_that_are_no_numbers():
     x = np.zeros((3, 3))
     x[1] = np.inf

@@ -13,7 +13,7 @@ from scipy import sparse
 from embryo import config as configs
 from embryo import fields, fit, pipeline, read, reconstruct
 from embryo.core import schema, store
-from embryo.core.errors import ConfigError, EmbryoError, SchemaError, StoreError
+from embryo.core.errors import ConfigError, EmbryoError, FrameError, SchemaError, StoreError
 from embryo.pipeline import newcells, perturbing, rollouts, starts
 from embryo.pipeline.folder import RunFolder
 
@@ -68,6 +68,25 @@ def test_new_cells_are_rolled_by_every_seed_and_their_ends_are_told(run: Path, t
     assert list(end.obs[schema.TERMINAL_STATES].cat.categories) == ["a", "b"]
     assert list(end.varm[schema.DRIVERS].index) == list(end.var_names)
     assert set(end.obs[schema.TIME]) == {2.0}
+
+
+@pytest.mark.parametrize("growth", ["mass", "particles"])
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_few_cells_of_an_embryo_of_the_run_are_rolled(run: Path, tmp_path: Path, n: int, growth: str) -> None:
+    read.write(cells((0.0,), seed=9)[:n].copy(), tmp_path / "few.h5ad")
+    newcells.roll(run / "run", tmp_path / "few.h5ad", tmp_path / "out", overrides=(f"simulate.growth={growth}",))
+    end = ad.read_h5ad(tmp_path / "out/end.h5ad")
+    assert end.n_obs == n
+    assert np.isfinite(end.obsm[schema.ALIGNED]).all()
+
+
+@pytest.mark.parametrize("n", [1, 9])
+def test_few_cells_of_an_unknown_embryo_are_refused_with_the_way_out(run: Path, tmp_path: Path, n: int) -> None:
+    few = cells((0.0,), seed=9)[:n].copy()
+    few.obs[schema.EMBRYO] = "stranger"
+    read.write(few, tmp_path / "few.h5ad")
+    with pytest.raises(FrameError, match=rf"stranger: {n} cells; expected at least 10 .*obs\['embryo'\]"):
+        newcells.roll(run / "run", tmp_path / "few.h5ad", tmp_path / "out")
 
 
 def test_they_go_back_where_the_end_lies_before_them(run: Path, tmp_path: Path) -> None:

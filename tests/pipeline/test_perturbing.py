@@ -85,6 +85,17 @@ def test_an_edit_leaves_records_tables_ends_and_a_page(bench: Bench, tmp_path: P
     assert groups["all cells", "panel_change"] > 0
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_few_cells_are_edited_too(folder: Path, tmp_path: Path, n: int) -> None:
+    read.write(cells((0.0,), seed=9)[:n].copy(), tmp_path / "few.h5ad")
+    perturbing.perturb(Bench.open(folder / "run", tmp_path / "few.h5ad"), [Edit("gene0")], tmp_path / "out")
+    table = store.read_table(tmp_path / "out/table.csv")
+    assert {"cells", "displacement_um", "form_mismatch"} <= set(table["metric"])
+    assert ("d2" in set(table["metric"])) == (n > 1)
+    assert "aspect_ratio" not in set(table["metric"])  # one or two cells have none
+    assert (tmp_path / "out/report.html").is_file()
+
+
 def test_the_measured_wild_type_later_in_the_file_gets_the_effect_added(bench: Bench, tmp_path: Path) -> None:
     assert list(bench.measured) == [1.0]
     found = perturbing.perturb(bench, [Edit("gene0")], tmp_path, pictures=False)
@@ -209,6 +220,8 @@ def test_support_tells_states_that_training_cells_never_had() -> None:
     assert support.beyond(state(0.0)).mean() < 0.1
     assert support.beyond(state(6.0)).mean() > 0.95
     assert support.outside(state(9.0)).min() > 0.9
+    alone = state(0.0)[torch.tensor([0])]
+    assert support.beyond(alone).shape == (1,)
 
 
 def test_arms_with_other_cells_are_paired_over_all(bench: Bench) -> None:

@@ -72,10 +72,12 @@ class Support:
 
 
 def features(state: State) -> Float[np.ndarray, "living features"]:
-    """Return genes and niche of the living cells."""
+    """Return genes and niche of the living cells; a cell that is alone is its own niche."""
     alive = state.alive
     g, x = (part[alive].detach().cpu().double().numpy() for part in (state.g, state.x))
-    if x.shape[1] == 0 or len(x) < 2:
+    if x.shape[1] == 0:
         return g
+    if len(x) < 2:
+        return np.concatenate([g, g], axis=1)
     rows = cKDTree(x).query(x, k=min(_NICHE + 1, len(x)))[1].reshape(len(x), -1)[:, 1:]
     return np.concatenate([g, g[rows].mean(axis=1)], axis=1)
