@@ -1,7 +1,7 @@
 """The one tidy form of every result: a number, its interval over seeds, its unit, and what it is to be held against."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +9,8 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from embryo.core.errors import EmbryoError, Problem
+
+Better = Literal["lower", "higher"]
 
 COLUMNS = ("board", "split", "model", "role", "metric", "value", "low", "high", "n_seeds", "unit")
 LEVEL = 0.95
@@ -34,6 +36,11 @@ class Interval:
     low: float
     high: float
     n: int
+
+    def within(self, least: float, most: float = np.inf) -> "Interval":
+        """Return it with ends that go no further than the quantity can: no error lies below 0. NaN stays."""
+        low, high = np.clip([self.low, self.high], least, most).tolist()
+        return replace(self, low=low, high=high)
 
 
 def interval(values: float | Sequence[float] | np.ndarray, level: float = LEVEL) -> Interval:
@@ -74,7 +81,7 @@ def row(
     role: Role,
     metric: str,
     unit: str,
-    values: float | Sequence[float] | np.ndarray,
+    values: float | Sequence[float] | np.ndarray | Interval,
 ) -> dict[str, Any]:
     """Return one row of the table: the mean of `values` over seeds with its interval.
 
@@ -93,9 +100,10 @@ def row(
     unit
         Its unit; ``"1"`` for none.
     values
-        One value per seed.
+        One value per seed; or the interval itself, where it is made otherwise or must stay within bounds
+        (`Interval.within`).
     """
-    mean = interval(values)
+    mean = values if isinstance(values, Interval) else interval(values)
     return {
         "board": board,
         "split": split,
@@ -123,7 +131,7 @@ def verdict(
     floor: Sequence[float] | np.ndarray,
     *,
     floor_name: str,
-    better: Literal["lower", "higher"] = "lower",
+    better: Better = "lower",
     level: float = LEVEL,
 ) -> str:
     """Say in one sentence whether a model beats a floor, from the paired interval of its gain over seeds.
@@ -150,6 +158,22 @@ def verdict(
     EmbryoError
         If the two have different lengths.
     """
+    gain, words = gained(ours, floor, floor_name=floor_name, better=better, level=level)
+    if gain.n < 2:
+        return f"{words} (an interval needs two seeds, there is {gain.n})"
+    span = f"gain {gain.value:.3g}, {level:.0%} interval {gain.low:.3g} to {gain.high:.3g}, {gain.n} seeds"
+    return f"{words} ({span})"
+
+
+def gained(
+    ours: Sequence[float] | np.ndarray,
+    floor: Sequence[float] | np.ndarray,
+    *,
+    floor_name: str,
+    better: Better = "lower",
+    level: float = LEVEL,
+) -> tuple[Interval, str]:
+    """Return the gain over a floor, positive where better, and the words of `verdict` without numbers."""
     if len(ours) != len(floor):
         raise EmbryoError(
             Problem(
@@ -161,13 +185,10 @@ def verdict(
         )
     ours, floor = np.asarray(ours, dtype=float), np.asarray(floor, dtype=float)
     gain = interval(floor - ours if better == "lower" else ours - floor, level)
-    if gain.n < 2:
-        return f"not better than {floor_name} (an interval needs two seeds, there is {gain.n})"
     if gain.low > 0:
         head = "better than"
     elif gain.high < 0:
         head = "worse than"
     else:
         head = "not better than"
-    span = f"gain {gain.value:.3g}, {level:.0%} interval {gain.low:.3g} to {gain.high:.3g}, {gain.n} seeds"
-    return f"{head} {floor_name} ({span})"
+    return gain, f"{head} {floor_name}"

@@ -9,8 +9,7 @@ from jaxtyping import Float
 
 from embryo import measure
 from embryo.core import table
-from embryo.core.table import Interval
-from embryo.evaluate.result import Better
+from embryo.core.table import Better, Interval
 
 RANDOM: Final = "random"  # role of a network that has learned nothing
 PCA = "PCA ("  # how the rows of PCA begin

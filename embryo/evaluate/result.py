@@ -1,18 +1,17 @@
 """What an evaluation takes and gives: roll-outs, scores by held-out embryo, and a table with its sentences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
 from embryo.core import table
+from embryo.core.table import Better
 from embryo.core.trajectory import Trajectory
 
 OURS = "embryo"
-Better = Literal["lower", "higher"]
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,15 @@ class Scores:
         What is judged, in which unit, and which way is better.
     metric
         Name of the score.
+    least
+        What it cannot fall below; intervals end there, those of differences do not.
     """
 
     board: str
     metric: str
     unit: str
     better: Better = "lower"
+    least: float = -np.inf
     _scores: dict[tuple[str, table.Role], dict[str, dict[str, list[float]]]] = field(default_factory=dict)
 
     def add(self, model: str, role: table.Role, split: str, embryo: str, value: float) -> None:
@@ -91,7 +93,8 @@ class Scores:
         ours = role == "ours"
         kind = {"board": self.board, "split": split, "metric": self.metric, "unit": self.unit}
         means = [float(np.mean(v)) for v in embryos.values()]
-        return table.row(**kind, model=model, role=role, values=means) | {
+        mean = table.interval(means).within(self.least)
+        return table.row(**kind, model=model, role=role, values=mean) | {
             "n_seeds": max(map(len, embryos.values())) if ours else 1,
             "n_embryos": len(embryos),
             "seed_sd": _seed_spread(embryos) if ours else np.nan,
@@ -99,20 +102,33 @@ class Scores:
 
     def sentences(self) -> list[str]:
         """Say for every split and model of ours how it stands against the best floor, paired by embryo."""
-        models = [name for name, role in self._scores if role == "ours"]
+        several = len({name for name, role in self._scores if role == "ours"}) > 1
         out = []
+        for split, name, floor, ours, best in self._compared():
+            words = table.verdict(ours, best, floor_name=f"“{floor}”", better=self.better)
+            whose = f", {name}" if several else ""
+            out.append(f"{self.metric}, {split}{whose}: {words.replace('seeds', 'embryos')}.")
+        return out
+
+    def differences(self) -> list[dict[str, object]]:
+        """Return one row per split and model of ours: its gain over the best floor, positive is better."""
+        rows = []
+        for split, name, floor, ours, best in self._compared():
+            gain, words = table.gained(ours, best, floor_name=floor, better=self.better)
+            kind = {"board": self.board, "split": split, "metric": self.metric, "unit": self.unit}
+            more = {"n_embryos": len(ours), "seed_sd": np.nan, "better": self.better, "verdict": words}
+            rows.append(table.row(**kind, model=f"{name} minus {floor}", role="difference", values=gain) | more)
+        return rows
+
+    def _compared(self) -> Iterator[tuple[str, str, str, list[float], list[float]]]:
+        """Yield (split, model, best floor, scores of both by embryo) of every model of ours."""
+        models = [name for name, role in self._scores if role == "ours"]
         for split in dict.fromkeys(split for name in models for split in self._scores[name, "ours"]):
             for name in models:
                 ours = self.per_embryo(name, split)
                 floor, best = self.best_floor(split, ours)
-                if not ours or floor is None:
-                    continue
-                words = table.verdict(
-                    [ours[e] for e in best], list(best.values()), floor_name=f"“{floor}”", better=self.better
-                ).replace("seeds", "embryos")
-                whose = "" if len(models) == 1 else f", {name}"
-                out.append(f"{self.metric}, {split}{whose}: {words}.")
-        return out
+                if ours and floor is not None:
+                    yield split, name, floor, [ours[e] for e in best], list(best.values())
 
     def best_floor(self, split: str, ours: Mapping[str, float]) -> tuple[str | None, dict[str, float]]:
         """Return the floor that is best on average over the embryos that both have, with its scores; None without."""

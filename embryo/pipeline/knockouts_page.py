@@ -1,4 +1,4 @@
-"""What the page of predicted knock-outs says: verdict first, then every predictor beside every floor, edit by edit."""
+"""What the page of predicted knock-outs says: how ours stands, then every predictor beside every floor, by edit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from embryo import render
 from embryo.core.table import LEVEL
 from embryo.evaluate.perturbation import scoring
 from embryo.evaluate.perturbation.judge import ALL, ANSWERED, AUROC, FORM, HEADLINES
-from embryo.pipeline import grids
+from embryo.pipeline import grids, standing
 
 HEAD = """# Predicted knock-outs, judged beside their floors
 
@@ -68,17 +68,17 @@ class Found:
 
 def markdown(name: str, found: Sequence[Found], made: Mapping[str, Any]) -> str:
     """Return the page of one evaluation."""
-    lines = [f"## {name}", "", f"Commit {made['commit']}, {str(made['made'])[:10]}, seed {made['seed']}.", "", _HOW]
+    lines = [f"## {name}", "", f"Commit {made['commit']}, {str(made['made'])[:10]}, seed {made['seed']}."]
+    lines += [*standing.first(all_edits(found), [scoring.RECOVERY]), "", _HOW]
     for one in found:
         lines += ["", f"### {one.name}", "", f"{one.facts}; digest {one.digest}.", ""]
         lines += [f"- {note}" for note in one.notes]
-        lines += ["", *(f"- {s}" for s in one.sentences)]
         for title, grid in grids_of(one):
             lines += ["", f"**{title}**", "", grids.markdown(grid)]
         if len(edits(one).columns) > 2:
             lines += ["", f"**{scoring.RECOVERY}, edit by edit**", "", grids.markdown(edits(one))]
         lines += ["", "**fates, edit by edit**", "", grids.markdown(fates(one))]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *standing.last({one.name: one.sentences for one in found})]) + "\n"
 
 
 def html(name: str, found: Sequence[Found], made: Mapping[str, Any], path: Path) -> None:
@@ -92,13 +92,19 @@ def html(name: str, found: Sequence[Found], made: Mapping[str, Any], path: Path)
     tables += [render.Table(f"{one.name}: fates, edit by edit", fates(one), "") for one in found]
     content = render.Report(
         title=f"Predicted knock-outs: {name}",
-        verdict=[f"{one.name}: {s}" for one in found for s in one.sentences],
+        standing=standing.shown(all_edits(found), [scoring.RECOVERY]),
         tables=tables,
+        said={one.name: one.sentences for one in found},
         cards=[render.Card(one.name, "\n\n".join([one.summary, *one.notes])) for one in found],
         notes=[_HOW],
         provenance=dict(made),
     )
     render.report(content, path)
+
+
+def all_edits(found: Sequence[Found]) -> list[pd.DataFrame]:
+    """Return the rows over all edits, board by board."""
+    return [one.table[one.table["split"] == ALL] for one in found]
 
 
 def grids_of(found: Found) -> list[tuple[str, pd.DataFrame]]:

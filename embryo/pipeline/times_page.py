@@ -1,4 +1,4 @@
-"""What the page of an evaluation of dynamics says: verdict first, then every model beside every floor."""
+"""What the page of an evaluation of dynamics says: how ours stands, every model beside every floor, all verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,17 @@ import pandas as pd
 from embryo import render
 from embryo.core.table import LEVEL
 from embryo.evaluate.result import OURS
-from embryo.pipeline import grids
+from embryo.evaluate.time.scores import ENERGY, ENERGY_JOINT
+from embryo.evaluate.time.truth import COSINE
+from embryo.evaluate.tracked.board import ERROR
+from embryo.pipeline import grids, standing
 from embryo.pipeline.timeboards import Kind, TimeBoard
 
 HEAD = """# Dynamics, judged beside their floors
 
 Made by `embryo evaluate time CONFIG` for the configs of `configs/evaluate`, then `embryo evaluate page RUN ...`.
 """
+GATES = (ENERGY_JOINT.name, ENERGY.name, ERROR, COSINE)  # what counts, by kind of board: space, none, embryos, law
 _CLOUDS = (
     "Floors cost nothing to know; the ceiling is one half of the truth against the other, at half the number of "
     f"cells. Value and, in brackets, its {LEVEL:.0%} interval over seeds and draws of the truth (of its embryos, "
@@ -111,24 +115,24 @@ def notes(board: TimeBoard) -> tuple[str, ...]:
     return (*board.notes, *([_GIVEN] if board.embed.encoder == "precomputed" else ()))
 
 
-def ways(found: Sequence[Found]) -> list[str]:
-    """Say how boards were judged, once per kind, and which those are."""
+def ways(found: Sequence[Found]) -> dict[str, str]:
+    """Say how boards were judged, once per kind, by the names of those boards."""
     kinds = list(dict.fromkeys(one.kind for one in found))
-    return [f"*{', '.join(one.name for one in found if one.kind == kind)}.* {HOW[kind]}" for kind in kinds]
+    return {", ".join(one.name for one in found if one.kind == kind): HOW[kind] for kind in kinds}
 
 
 def markdown(name: str, found: Sequence[Found], made: Mapping[str, Any]) -> str:
     """Return the page of one evaluation."""
     lines = [f"## {name}", "", f"Commit {made['commit']}, {str(made['made'])[:10]}, seed {made['seed']}."]
-    lines += [line for way in ways(found) for line in ("", way)]
+    lines += standing.first([one.table for one in found], GATES)
+    lines += [line for names, how in ways(found).items() for line in ("", f"*{names}.* {how}")]
     for one in found:
         lines += ["", f"### {one.name}", "", f"{one.facts}; digest {one.digest}.", ""]
         lines += [f"- {note}" for note in one.notes]
         for split in dict.fromkeys(one.table["split"]):
-            lines += ["", f"**{split}**", ""]
-            lines += [f"- {s}" for s in (*one.verdicts(split), *one.chosen.get(split, ()))]
+            lines += ["", f"**{split}**", "", *(f"- {s}" for s in one.chosen.get(split, ()))]
             lines += ["", grids.markdown(scores(one, split))]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *standing.last(verdicts(found))]) + "\n"
 
 
 def html(name: str, found: Sequence[Found], made: Mapping[str, Any], path: Path) -> None:
@@ -140,13 +144,19 @@ def html(name: str, found: Sequence[Found], made: Mapping[str, Any], path: Path)
     ]
     content = render.Report(
         title=f"Dynamics: {name}",
-        verdict=[f"{one.name}, {split}: {s}" for one in found for split in one.sentences for s in one.verdicts(split)],
+        standing=standing.shown([one.table for one in found], GATES),
         tables=tables,
+        said=verdicts(found),
         cards=[render.Card(one.name, "\n\n".join([one.summary, *one.notes])) for one in found],
-        notes=ways(found),
+        notes=[f"{names}. {how}" for names, how in ways(found).items()],
         provenance=dict(made),
     )
     render.report(content, path)
+
+
+def verdicts(found: Sequence[Found]) -> dict[str, list[str]]:
+    """Return all sentences about the whole model, by board and split."""
+    return {f"{one.name}, {split}": one.verdicts(split) for one in found for split in one.sentences}
 
 
 def scores(found: Found, split: str) -> pd.DataFrame:

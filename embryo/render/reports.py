@@ -74,6 +74,8 @@ class Report:
         Of the page.
     verdict
         Sentences on top: what the result is, also where it is that no floor was beaten.
+    standing
+        A short table on top, where there are too many sentences to read.
     done
         What was done, in order.
     tables, pictures, films
@@ -82,18 +84,22 @@ class Report:
         Data cards.
     notes
         Warnings, such as what the machine lacks or which tier of truth the numbers belong to.
+    said
+        All sentences, by what they are about; folded, below the tables.
     provenance
         Seed, versions, checksums; ``config`` is shown as YAML.
     """
 
     title: str
     verdict: Sequence[str] = ()
+    standing: Table | None = None
     done: Sequence[Step] = ()
     tables: Sequence[Table] = ()
     pictures: Sequence[Shot] = ()
     films: Sequence[Shot] = ()
     cards: Sequence[Card] = ()
     notes: Sequence[str] = ()
+    said: Mapping[str, Sequence[str]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -132,6 +138,7 @@ def report(content: Report, path: Path) -> Path:
     engine.tests["video"] = lambda shot: Path(shot.path).suffix.lower() == ".mp4"
     page = engine.get_template("report.html").render(
         report=content,
+        standing=content.standing and sheet(content.standing.frame),
         tables=[(table, sheet(table.frame)) for table in content.tables],
         facts={k: v for k, v in content.provenance.items() if not isinstance(v, Mapping) and k != "config"},
         groups={k: v for k, v in content.provenance.items() if isinstance(v, Mapping) and k != "config"},

@@ -31,7 +31,7 @@ def config(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyP
     }  # fmt: skip
     (tmp_path / "try.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     cheap = candidates.interpolant("entropic midpoint", partial(pairs.unbalanced, epsilon=0.1), None)
-    monkeypatch.setattr(candidates, "learned", lambda: (cheap,))
+    monkeypatch.setattr(candidates, "learned", lambda **_: (cheap,))
     return tmp_path / "try.yaml"
 
 
@@ -51,7 +51,12 @@ def test_a_table_and_a_page_are_left_with_floors_ceiling_and_verdicts(config: Pa
     assert "*a drift.* One stage is held out at a time." in text
     assert "Commit" in text
     assert said[0].startswith("a drift: 160 cells of 1 embryos at 4 times")
+    assert text.index("| board | split | ours |") < text.index("One stage is held out") < text.index("### a drift")
+    assert text.index("### a drift") < text.index("| model | role |") < text.index("### All verdicts")
+    assert not [s for s in text.split("### All verdicts")[0].splitlines() if s.startswith("- energy distance")]
     assert pages.join([tmp_path / "out"]).startswith("# Dynamics")
+    html = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert html.index("How ours stands") < html.index("Mind") < html.index("Numbers") < html.index("All verdicts")
     assert (tmp_path / "out/report.html").is_file()
 
 

@@ -112,6 +112,19 @@ def test_what_matters_is_on_top_and_everything_is_there(files):
     assert places == sorted(places)
 
 
+def test_a_short_table_comes_first_and_all_sentences_folded_last(files):
+    short = pd.DataFrame({"board": ["b", "c"], "verdict": ["worse", "worse"]})
+    said = {"board b": ["One <thing>.", "Two."], "board c": ["One."], "board d": []}
+    content = Report(title="t", standing=Table("Short", short), tables=[Table("Long", short)], notes=["n"], said=said)
+    page = report(content, files / "r.html").read_text(encoding="utf-8")
+    order = [page.index(words) for words in ("Short", "Mind", "Long", "board b: 2 sentences", "One &lt;thing&gt;.")]
+    assert order == sorted(order)
+    assert "board c: 1 sentence<" in page
+    assert "board d" not in page
+    assert page.count("<td>worse</td>") == 4  # a verdict is never said once for all rows
+    assert "<details>" in page
+
+
 def test_an_empty_report_is_a_page(files):
     page = render(Report("nothing"), files)
     assert "nothing" in page.text

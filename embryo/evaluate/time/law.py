@@ -5,7 +5,7 @@ the simulation's own unturned positions. The law is the last of a few rounds of 
 (`embryo.evaluate.time.recoupled`), with growth smoothed over neighbours and descendants.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from embryo.core.coupling import Coupling
 from embryo.core.errors import FrameError, Problem
 from embryo.core.field import Field
 from embryo.datasets import stvcr
-from embryo.evaluate.result import OURS, Better, Result
+from embryo.evaluate.result import OURS, Result
 from embryo.evaluate.time import truth as laws
 from embryo.evaluate.time.recoupled import recoupled
 from embryo.evaluate.time.truth import Answer, Truth
@@ -109,8 +109,16 @@ def law(
     if schema.CELL_TYPE in adata.obs:
         answers[_FLOORS[2]] = "floor", [laws.by_type(known, adata.obs[schema.CELL_TYPE].astype(str).tolist())]
     answers["true law of the nearest cells"] = "ceiling", [_nearest(known)]
-    rows = list(laws.rows(board, known, answers, split=SPLIT))
-    return Result(table.table(rows), tuple(_sentences(known, answers)))
+    rows, sentences = list(laws.rows(board, known, answers, split=SPLIT)), []
+    for metric, unit, floor, ours, theirs in _compared(known, answers):
+        better = laws.better(metric)
+        gain, words = table.gained(ours, theirs, floor_name=floor, better=better)
+        model = f"{OURS} minus {floor}"
+        row = table.row(board=board, split=SPLIT, model=model, role="difference", metric=metric, unit=unit, values=gain)
+        rows.append(row | {"better": better, "verdict": words})
+        said = table.verdict(ours, theirs, floor_name=floor, better=better)
+        sentences.append(f"{SPLIT}: {metric}: {OURS}: {said}.")
+    return Result(table.table(rows).fillna({"better": "", "verdict": ""}), tuple(sentences))
 
 
 def _fitted(adata: AnnData, fitting: Fitting, seed: int) -> Field:
@@ -165,13 +173,13 @@ def _scaled(x: Float[np.ndarray, "cells columns"]) -> Float[np.ndarray, "cells c
     return np.asarray(centred / max(float(np.sqrt((centred**2).sum(axis=1).mean())), np.finfo(float).tiny))
 
 
-def _sentences(known: Truth, answers: dict[str, tuple[table.Role, Sequence[Answer]]]) -> list[str]:
-    """Say for every score whether the law beats the best floor, over seeds."""
+def _compared(
+    known: Truth, answers: dict[str, tuple[table.Role, Sequence[Answer]]]
+) -> Iterator[tuple[str, str, str, list[float], list[float]]]:
+    """Yield (score, unit, best floor, the law's value and the floor's for every seed)."""
     scored = {name: [laws.scores(a, known) for a in seeds] for name, (_, seeds) in answers.items()}
-    out = []
-    for metric in scored[OURS][0]:
-        better: Better = "lower" if "error" in metric else "higher"
-        sign = 1.0 if better == "higher" else -1.0
+    for metric, (_, unit) in scored[OURS][0].items():
+        sign = 1.0 if laws.better(metric) == "higher" else -1.0
         floors = {
             name: scored[name][0][metric][0]
             for name, (role, _) in answers.items()
@@ -180,6 +188,4 @@ def _sentences(known: Truth, answers: dict[str, tuple[table.Role, Sequence[Answe
         if floors:
             best = max(floors, key=lambda name: sign * floors[name])
             ours = [one[metric][0] for one in scored[OURS]]
-            said = table.verdict(ours, [floors[best]] * len(ours), floor_name=best, better=better)
-            out.append(f"{SPLIT}: {metric}: {OURS}: {said}.")
-    return out
+            yield metric, unit, best, ours, [floors[best]] * len(ours)

@@ -19,8 +19,10 @@ from embryo.core.coupling import Coupling
 from embryo.core.errors import Problem, SchemaError
 from embryo.core.field import Field
 from embryo.core.state import State
+from embryo.core.table import Better
 from embryo.datasets import stvcr
 
+COSINE = "velocity cosine"
 _STANDING = 1e-9  # speed, relative to the fastest, of a cell that does not move
 
 
@@ -131,7 +133,7 @@ def scores(answer: Answer, truth: Truth) -> dict[str, tuple[float, str]]:
             "": (p, q),
             " but for rigid motion": (_deformation(x, p, slides), _deformation(x, q, slides)),
         }.items():
-            found["velocity cosine" + name] = float(np.nanmean(_cosines(a, b))), "1"
+            found[COSINE + name] = float(np.nanmean(_cosines(a, b))), "1"
             found["velocity cosine, pooled" + name] = float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())), "1"
             found["velocity error" + name] = float(np.sqrt(((a - b) ** 2).sum() / (b**2).sum())), "1"
     known = np.isfinite(answer.growth)
@@ -162,8 +164,14 @@ def rows(
     for model, (role, seeds) in answers.items():
         each = [scores(answer, truth) for answer in seeds]
         for metric, (_, unit) in each[0].items():
-            values = [one[metric][0] for one in each]
-            yield table.row(board=board, split=split, model=model, role=role, metric=metric, unit=unit, values=values)
+            mean = table.interval([one[metric][0] for one in each])
+            mean = mean.within(0.0) if better(metric) == "lower" else mean.within(-1.0, 1.0)
+            yield table.row(board=board, split=split, model=model, role=role, metric=metric, unit=unit, values=mean)
+
+
+def better(metric: str) -> Better:
+    """Return which way a score is better: errors fall, to 0 at least; cosines and correlations rise, to 1 at most."""
+    return "lower" if "error" in metric else "higher"
 
 
 def _slides(times_h: Float[np.ndarray, " cells"]) -> list[tuple[float, Int[np.ndarray, " chosen"]]]:

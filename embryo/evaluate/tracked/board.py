@@ -32,6 +32,7 @@ DISPLACED = "mean displacement of the named cell"
 PLACED = "mean position of the named cell"
 REPEAT = "the same cell in another embryo"
 START = "start"
+ERROR = "median position error"
 _SAME_POSE = 30.0  # degrees from the pose that names give
 _DRAWS = 4000  # of embryos, for the interval of a ratio
 _SCATTER = 100.0  # µm, by which hidden embryos are carried away
@@ -108,7 +109,8 @@ def tracked(
         problem = Problem(f"no held-out embryo at {start_h:g} h and later", "cells at both", "choose another start")
         raise SchemaError(problem, subject=board)
     said = "Chosen on training embryos: " + ", ".join(f"{what} ({n} folds)" for what, n in chosen.items()) + "."
-    return Result(table.table(rows), (*scores.error.sentences(), *_ratios(scores.error, seed), said))
+    frame = table.table([*rows, *scores.error.differences()]).fillna({"better": "", "verdict": ""})
+    return Result(frame, (*scores.error.sentences(), *_ratios(scores.error, seed), said))
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,9 @@ class _Tables:
     @classmethod
     def named(cls, board: str) -> "_Tables":
         return cls(
-            Scores(board, "median position error", "µm"),
-            Scores(board, "cells named right", "1", "higher"),
-            Scores(board, "pose found", "1", "higher"),
+            Scores(board, ERROR, "µm", least=0.0),
+            Scores(board, "cells named right", "1", "higher", least=0.0),
+            Scores(board, "pose found", "1", "higher", least=0.0),
         )
 
 

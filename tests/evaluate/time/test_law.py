@@ -52,7 +52,13 @@ def test_the_law_stands_beside_its_floors_and_its_ceiling(slides: AnnData) -> No
     cosine = found.table[found.table["metric"] == "velocity cosine"].set_index("model")["value"]
     assert cosine["embryo"] > 0.8
     assert cosine["true law of the nearest cells"] > 0.95
-    assert set(found.table["role"]) == {"ours", "floor", "ceiling"}
+    assert set(found.table["role"]) == {"ours", "floor", "ceiling", "difference"}
+    gains = found.table[found.table["role"] == "difference"]
+    assert len(gains) == len(found.sentences)
+    for words, sentence in zip(gains["verdict"], found.sentences, strict=True):
+        assert words in sentence
+    errors = found.table[found.table["metric"].str.contains("error") & (found.table["role"] != "difference")]
+    assert not (errors["low"] < 0).any()
     assert (found.table.loc[found.table["model"] == "embryo", "n_seeds"] == 2).all()
     assert any(s.startswith("all cells: velocity cosine: embryo: ") for s in found.sentences)
 

@@ -78,7 +78,12 @@ def test_the_table_has_the_house_form(judged: evaluate.Result) -> None:
     ours = rows.loc[("60 min", "median position error", board.HIDDEN)]
     assert (ours["n_seeds"], ours["n_embryos"], ours["unit"], ours["role"]) == (2, 6, "µm", "ours")
     assert ours["low"] < ours["value"] < ours["high"]
-    assert set(judged.table["role"]) == {"ours", "floor", "repeat"}
+    assert set(judged.table["role"]) == {"ours", "floor", "repeat", "difference"}
+    gains = judged.table[judged.table["role"] == "difference"]
+    assert set(gains["metric"]) == {board.ERROR}
+    said = "\n".join(judged.sentences).replace("“", "").replace("”", "")
+    assert len(gains) > 0
+    assert all(words in said for words in gains["verdict"])
 
 
 def test_what_may_be_said(judged: evaluate.Result) -> None:
