@@ -16,10 +16,10 @@ from embryo.evaluate.ledger import Metric
 WILD_TYPE = "wild type"  # what an empty perturbation means
 _FOLDS, _LEAVE_ONE, _STAGES, _CLUSTERED = 5, 8, 12, 2
 _METHODS: tuple[measure.Method, ...] = ("kNN", "logistic")
-_MAE = Metric("stage, ridge probe: mean absolute error", "h", "lower")
+_MAE = Metric("stage, ridge probe: mean absolute error", "h", "lower", least=0.0)
 _ORDER = Metric("order of stages (1 in order, 0 random)")
-_ENTROPY = Metric("batch mixing, entropy of neighbours (1 mixed)")
-_ASW = Metric("batch mixing, batch ASW (1 mixed)")
+_ENTROPY = Metric("batch mixing, entropy of neighbours (1 mixed)", least=0.0)
+_ASW = Metric("batch mixing, batch ASW (1 mixed)", least=0.0)
 Score = tuple[Metric, str, float]
 
 
@@ -187,7 +187,7 @@ class Exam:
             for what, value in measure.agreement(measure.clusters(z, n, seed=seed), against).items():
                 yield Metric(f"{name}, k-means clusters: {what}"), group, value
             if other_z is None:
-                yield Metric(f"{name}, silhouette (s + 1) / 2"), group, measure.separation(z, against)
+                yield Metric(f"{name}, silhouette (s + 1) / 2", least=0.0), group, measure.separation(z, against)
 
     def of_batches(self, view: View, batch: np.ndarray) -> Iterator[Score]:
         """Yield how the held-out cells are mixed with those of other batches of their kind."""
@@ -214,7 +214,7 @@ class Exam:
     def _classes(self) -> Iterator[tuple[Metric, np.ndarray]]:
         for name, label in self.labels.items():
             for method in _METHODS:
-                yield Metric(f"{name}, {method} probe: balanced accuracy"), label
+                yield Metric(f"{name}, {method} probe: balanced accuracy", least=0.0), label
 
     def _right(self, metric: Metric, label: np.ndarray, test: np.ndarray, read: np.ndarray) -> Iterator[Score]:
         for group, cells in self._by_group(test):

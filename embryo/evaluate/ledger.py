@@ -25,11 +25,18 @@ class Metric:
         Of the number.
     better
         Which way is better.
+    least
+        What it cannot fall below; intervals end there, those of differences do not.
     """
 
     name: str
     unit: str = "1"
     better: Better = "higher"
+    least: float = -np.inf
+
+    def bounded(self, found: Interval, role: table.Role) -> Interval:
+        """Return an interval that ends where this can go no further; a difference has no such end."""
+        return found if role == "difference" else found.within(self.least)
 
 
 @dataclass
@@ -110,9 +117,9 @@ class Ledger:
     def _row(self, metric: Metric, model: str, role: table.Role, found: Interval) -> dict[str, object]:
         row = table.row(
             board=self.board, split=self.split, model=model, role=role, metric=metric.name, unit=metric.unit,
-            values=found.value,
+            values=metric.bounded(found, role),
         )  # fmt: skip
-        return row | {"low": found.low, "high": found.high, "n_groups": found.n, "better": metric.better, "verdict": ""}
+        return row | {"n_groups": found.n, "better": metric.better, "verdict": ""}
 
     def _compared(self, metric: Metric) -> Iterator[tuple[str, str, Interval, str]]:
         """Yield (model, floor, gain, verdict) of every model under test; a random network is a floor of pretrained."""

@@ -70,14 +70,14 @@ class Boards:
 
     def __init__(self, board: str, categories: Sequence[str], *, space: bool, max_cells: int) -> None:
         self.categories, self.max_cells = list(categories), max_cells
-        names = [
-            ("energy distance of states", "z"),
-            ("Bray-Curtis distance of fates", "1"),
-            (_NUMBER, "|log|"),
+        names = [  # unbiased energy distances may be negative
+            ("energy distance of states", "z", -np.inf),
+            ("Bray-Curtis distance of fates", "1", 0.0),
+            (_NUMBER, "|log|", 0.0),
         ]
         if space:
-            names.insert(0, ("energy distance of positions", "µm"))
-        self.scores = {name: Scores(board, name, unit) for name, unit in names}
+            names.insert(0, ("energy distance of positions", "µm", -np.inf))
+        self.scores = {name: Scores(board, name, unit, least=least) for name, unit, least in names}
 
     def distances(self, a: Population, b: Population) -> dict[str, float]:
         """Return every metric between two populations."""

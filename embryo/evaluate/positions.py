@@ -54,7 +54,7 @@ def positions(
         Errors in µm: mean over cells, then over seeds, then an interval over held-out embryos.
     """
     lineage = Lineage(adata)
-    scores = Scores(BOARD, "position error", "µm")
+    scores = Scores(BOARD, "position error", "µm", least=0.0)
     starts = {r.embryo: r for r in rollouts}
     for name, first in starts.items():
         t0 = float(first.trajectory.times_h[0])

@@ -12,10 +12,10 @@ from scipy.spatial.distance import pdist
 from embryo.core import schema
 from embryo.core.errors import Problem, SchemaError
 from embryo.core.state import State
-from embryo.core.table import LEVEL, Role, row, student, table
+from embryo.core.table import LEVEL, Interval, Role, interval, row, student, table
 from embryo.core.trajectory import Trajectory
 from embryo.measure.composition import FateClassifier
-from embryo.measure.moment import Moment, moment, of_one, of_two, unit
+from embryo.measure.moment import Moment, least, moment, of_one, of_two, unit
 from embryo.measure.paired import require_paired
 
 Repeat = Mapping[float, State]
@@ -85,7 +85,8 @@ def difference(
         Columns ``board split model role metric value low high n_seeds unit time_h beyond_repeats``. Roles:
 
         ``control``, ``edited``
-            Mean over seeds; low and high its t-interval at 95 %. A distance belongs to two embryos and has neither.
+            Mean over seeds; low and high its t-interval at 95 %, no lower than the quantity can be. A distance belongs
+            to two embryos and has neither.
         ``difference``
             Edited minus control of the same seed (for a distance: the distance between them), mean over seeds with
             its t-interval. ``beyond_repeats`` is True where this mean lies outside the band of every ``repeat`` row
@@ -170,11 +171,12 @@ def _rows_of_one(
     c, e, m = (pd.DataFrame([of_one(one) for one in group]) for group in (wild, altered, measured))
     for metric in map(str, c):
         values, embryos = c[metric].to_numpy(), m[metric].to_numpy() if metric in m else np.empty(0)
-        yield _row("control", _MODEL, metric, values)
-        yield _row("edited", _MODEL, metric, e[metric].to_numpy())
+        yield _row("control", _MODEL, metric, interval(values).within(least(metric)))
+        yield _row("edited", _MODEL, metric, interval(e[metric].to_numpy()).within(least(metric)))
         pairs = [b - a for a, b in permutations(values.tolist(), 2)]
         bands = {_SEEDS: _band_of_values(values), _EMBRYOS: _band_of_values(embryos)}
-        yield from _compared(metric, e[metric].to_numpy() - values, _Yardstick(pairs, len(wild), bands))
+        change = interval(e[metric].to_numpy() - values)
+        yield from _compared(metric, change, _Yardstick(pairs, len(wild), bands))
 
 
 def _rows_of_two(
@@ -184,11 +186,13 @@ def _rows_of_two(
     c, m = (pd.DataFrame([of_two(a, b, seed) for a, b in combinations(group, 2)]) for group in (wild, measured))
     for metric in map(str, effect):
         pairs, embryos = (f[metric].to_numpy() if metric in f else np.empty(0) for f in (c, m))
-        bands = {_SEEDS: _band_of_pairs(pairs, len(wild)), _EMBRYOS: _band_of_pairs(embryos, len(measured))}
-        yield from _compared(metric, effect[metric].to_numpy(), _Yardstick(pairs.tolist(), len(wild), bands))
+        low = least(metric)
+        bands = {_SEEDS: _band_of_pairs(pairs, len(wild), low), _EMBRYOS: _band_of_pairs(embryos, len(measured), low)}
+        apart = interval(effect[metric].to_numpy()).within(low)
+        yield from _compared(metric, apart, _Yardstick(pairs.tolist(), len(wild), bands))
 
 
-def _compared(metric: str, effect: np.ndarray, yardstick: _Yardstick) -> Iterator[dict[str, Any]]:
+def _compared(metric: str, effect: Interval, yardstick: _Yardstick) -> Iterator[dict[str, Any]]:
     """Rows difference, floor and repeat of one quantity."""
     record = _row("difference", _MODEL, metric, effect)
     known = [band for band in yardstick.bands.values() if np.isfinite([band.low, band.high]).all()]
@@ -213,8 +217,8 @@ def _band_of_values(values: np.ndarray) -> _Band:
     return _Band(float(pdist(finite[:, None]).mean()), 0.0 - half, half, n)
 
 
-def _band_of_pairs(distances: np.ndarray, n: int) -> _Band:
-    """By how much two repeats differ, from the distances between all pairs of n."""
+def _band_of_pairs(distances: np.ndarray, n: int, low: float) -> _Band:
+    """By how much two repeats differ, from the distances between all pairs of n, none of which falls below `low`."""
     finite = distances[~np.isnan(distances)].astype(float)
     if len(finite) == 0:
         return _NO_BAND
@@ -222,15 +226,14 @@ def _band_of_pairs(distances: np.ndarray, n: int) -> _Band:
     if n < 3 or len(finite) < 2:
         return _Band(typical, np.nan, np.nan, n, distance=True)
     half = student(LEVEL, n - 1) * float(finite.std(ddof=1)) * np.sqrt(1 + 1 / n)
-    return _Band(typical, typical - half, typical + half, n, distance=True)
+    return _Band(typical, max(typical - half, low), typical + half, n, distance=True)
 
 
-def _row(role: Role, model: str, metric: str, values: np.ndarray) -> dict[str, Any]:
+def _row(role: Role, model: str, metric: str, values: Interval) -> dict[str, Any]:
     record = row(board="", split="", model=model, role=role, metric=metric, unit=unit(metric), values=values)
     return record | {"time_h": np.nan, "beyond_repeats": False}
 
 
 def _spread(role: Role, model: str, metric: str, band: _Band) -> dict[str, Any]:
     """Return a row whose low and high are not an interval of the mean but the limits of the differences themselves."""
-    record = _row(role, model, metric, np.array([band.typical]))
-    return record | {"low": band.low, "high": band.high, "n_seeds": band.n}
+    return _row(role, model, metric, Interval(band.typical, band.low, band.high, band.n))

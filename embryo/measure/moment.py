@@ -29,6 +29,7 @@ _UNITS = SIZE_UNITS | {
     "form_mismatch": "1",
     "displacement_um": "µm",
 }
+_SIGNED = ("mixing", "energy_distance[z]", "energy_distance[x]")  # all others cannot be negative
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ def moment(state: State, fate: FateClassifier, cells: tuple[str, ...] | None = N
 def unit(metric: str) -> str:
     """Return the unit of a quantity of `of_one` or `of_two`."""
     return _UNITS[metric] if metric in _UNITS else _UNITS[metric.split("[", maxsplit=1)[0]]
+
+
+def least(metric: str) -> float:
+    """Return what a quantity of `of_one` or `of_two` cannot fall below; its difference between two embryos can."""
+    return -np.inf if metric in _SIGNED else 0.0
 
 
 def of_one(m: Moment) -> dict[str, float]:

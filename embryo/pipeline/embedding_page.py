@@ -25,7 +25,7 @@ _HOW = (
     "Every score belongs to a group that was held out of all fits: probes, scalers, PCA and HVG see training "
     f"groups. Value: mean over groups and seeds; in brackets its {LEVEL:.0%} interval for new groups and new seeds "
     "(variances of the means over groups and over seeds, added; Student's t with Satterthwaite's degrees of "
-    "freedom), so that it may reach beyond what the score can be; sd: over seeds. Fixed beforehand: kNN as stated "
+    "freedom), so that it may reach above what the score can be; sd: over seeds. Fixed beforehand: kNN as stated "
     "in the config (15); k-means with as many clusters as labels; penalties of the linear probes chosen by groups "
     "left out of the training cells. Batch mixing compares cells of one type and one condition only, and is full "
     "marks for an embedding that says nothing: read it beside the probes."

@@ -13,6 +13,7 @@ from embryo.core.trajectory import Trajectory
 from embryo.evaluate import Rollout
 from embryo.evaluate.edits import truth_embryos
 from embryo.evaluate.population import at_time
+from embryo.measure.moment import least
 from embryo.pipeline import cells, rollouts
 from embryo.pipeline.folder import RunFolder
 from embryo.render.moments import Colour
@@ -160,5 +161,6 @@ def curve_table(table: pd.DataFrame) -> pd.DataFrame:
     width = spread.set_index(["metric", "time_h"])["high"].to_dict()
     half = [width.get((m, t), np.nan) for m, t in zip(shown["metric"], shown["time_h"], strict=True)]
     band = np.where(shown["role"] == "control", half, np.nan)
-    shown["low"], shown["high"] = shown["value"] - band, shown["value"] + band
+    shown["low"] = np.maximum(shown["value"] - band, shown["metric"].map(least))
+    shown["high"] = shown["value"] + band
     return shown

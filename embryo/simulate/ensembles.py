@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 
 from embryo.core.errors import EmbryoError, Problem
-from embryo.core.table import row, table
+from embryo.core.table import interval, row, table
 from embryo.core.trajectory import Trajectory
 
 FOUNDER = "founder"  # provenance of a roll-out with divisions: the row of the start that each particle comes from
@@ -98,7 +98,8 @@ def ensemble(members: Sequence[Trajectory], *, board: str = "ensemble") -> Ensem
             spread[name].append(_deviation(stack))
             values[name] = _pseudovalues(stack)
         about = {"board": board, "split": f"t={t_h:g} h", "model": "ensemble", "role": "ours"}
-        rows += [row(metric=m, unit=_UNITS[m], values=v, **about) | {"time_h": t_h} for m, v in values.items()]  # type: ignore[arg-type]
+        means_h = {m: interval(v).within(0.0) for m, v in values.items()}  # no number, no disagreement is negative
+        rows += [row(metric=m, unit=_UNITS[m], values=v, **about) | {"time_h": t_h} for m, v in means_h.items()]  # type: ignore[arg-type]
     stacked = {name: np.stack(parts) for name, parts in means.items()}
     apart = {name: np.stack(parts) for name, parts in spread.items() if parts}
     return Ensemble(times_h, **stacked, disagreement=apart, table=table(rows))

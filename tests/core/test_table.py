@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from embryo.core.errors import EmbryoError
-from embryo.core.table import COLUMNS, interval, row, student, table, verdict
+from embryo.core.table import COLUMNS, Interval, interval, row, student, table, verdict
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
@@ -33,6 +33,17 @@ def test_one_seed_has_no_interval_and_missing_values_do_not_count():
     assert np.isnan(none.value)
     same = interval([2.0, 2.0, 2.0])
     assert (same.low, same.high) == (2.0, 2.0)
+
+
+def test_an_interval_ends_where_the_quantity_does():
+    wide = interval([0.1, 0.2, 3.0])
+    assert wide.low < 0
+    assert wide.within(0.0) == Interval(wide.value, 0.0, wide.high, 3)
+    assert wide.within(0.0, 2.0).high == 2.0
+    assert wide.within(-np.inf) == wide
+    assert np.isnan(interval([1.0]).within(0.0).low)
+    kept = row(board="b", split="s", model="m", role="ours", metric="e", unit="µm", values=wide.within(0.0))
+    assert [kept[k] for k in ("value", "low", "high", "n_seeds")] == [wide.value, 0.0, wide.high, 3]
 
 
 def test_student_is_the_two_sided_quantile():

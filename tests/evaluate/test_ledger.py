@@ -71,6 +71,19 @@ def test_lower_may_be_better() -> None:
     assert (row["value"], row["verdict"], row["unit"]) == (pytest.approx(1), f"better than {PCA}", "h")
 
 
+def test_errors_end_at_zero_and_their_differences_do_not() -> None:
+    error = Metric("error", "h", "lower", least=0.0)
+    for metric, bounded in ((error, True), (DOWN, False)):
+        found = Ledger("board", "split", GROUPS, 2)
+        for k, group in enumerate(GROUPS):
+            found.add(metric, PCA, "floor", (group, None), 0.01 + 3.0 * (k == 0))
+            found.add(metric, "new", "ours", (group, None), 0.01 + 3.0 * (k == 1))
+        frame = pd.DataFrame(found.rows())
+        scores = frame[frame["role"] != "difference"]
+        assert (scores["low"] == 0).all() if bounded else (scores["low"] < 0).all()
+        assert (frame.loc[frame["role"] == "difference", "low"] < 0).all()
+
+
 def test_random_weights_are_a_floor_of_pretrained_ones_and_not_of_each_other() -> None:
     found = ledger(new=0.05)
     for group in GROUPS:

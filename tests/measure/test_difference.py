@@ -70,6 +70,22 @@ def test_rows_agree_with_the_functions_they_name(rolled, read_out):
         assert pick(table, "edited", name)["value"] == pytest.approx(value)
 
 
+def test_no_size_and_no_distance_has_an_interval_below_zero(rolled, read_out):
+    """Two seeds that differ much make wide intervals; those of changes and of unbiased distances stay open."""
+    control = [rolled(1), rolled(2, grown=9.0)]
+    edited = [rolled(1, grown=9.0, switched=15), rolled(2, shift_um=(40.0, 0.0, 0.0))]
+    table = difference(control, edited, fate=read_out, repeats=[], times_h=[12.0])
+    for role in ("control", "edited"):
+        assert pick(table, role, "cells")["low"] == 0
+        assert pick(table, role, "fraction[left]")["low"] >= 0
+    for metric in ("bray_curtis[fates]", "chamfer_um", "displacement_um", "switched"):
+        assert pick(table, "difference", metric)["low"] >= 0
+    assert pick(table, "difference", "switched")["low"] == 0
+    assert pick(table, "difference", "cells")["low"] < 0
+    assert pick(table, "difference", "energy_distance[x]")["low"] < 0
+    assert _band_of_pairs(np.array([0.01, 0.01, 3.0]), 3, 0.0).low == 0
+
+
 def test_difference_is_paired_by_seed(rolled, read_out):
     control = [rolled(s, wild_noise=0.2) for s in SEEDS]
     edited = [replace(c, x=c.x * 1.1) for c in control]
@@ -113,7 +129,7 @@ def test_band_holds_the_share_of_wild_type_differences_that_it_says():
 def test_band_of_distances_is_exceeded_as_seldom_as_the_docstring_says(dims, n):
     rng = np.random.default_rng(dims)
     above = [
-        pdist(rng.normal(size=(2, dims)))[0] > _band_of_pairs(pdist(rng.normal(size=(n, dims))), n).high
+        pdist(rng.normal(size=(2, dims)))[0] > _band_of_pairs(pdist(rng.normal(size=(n, dims))), n, 0.0).high
         for _ in range(1500)
     ]
     assert 0.01 < np.mean(above) < 0.09

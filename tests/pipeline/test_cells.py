@@ -115,6 +115,8 @@ def test_curves_carry_the_spread_of_embryos_around_control_and_edit() -> None:
         },
     ]
     rows.append({**rows[0], "metric": "fraction[never there]", "value": 0.0})
+    few = pd.DataFrame(rows[:2]).replace({"value": {10.0: 1.5}})
+    assert results.curve_table(few)["low"].tolist() == [0.0]  # nobody has fewer cells than none
     (row,) = results.curve_table(pd.DataFrame(rows)).to_dict("records")
     assert (row["model"], row["low"], row["high"]) == ("control", 8.0, 12.0)
 

@@ -49,6 +49,14 @@ def test_number_of_cells_has_its_interval_over_seeds() -> None:
     assert last["value"] == pytest.approx(np.mean([m.at(-1).mass.sum() for m in members]))
 
 
+def test_neither_numbers_nor_disagreements_reach_below_zero() -> None:
+    rates = [0.0, 0.0, 4.0]
+    fields = [Linear(r * torch.eye(2), r * torch.eye(3)) for r in rates]
+    table = simulate.ensemble([simulate.forward(f, start(), [0.0, 1.0]) for f in fields]).table
+    last = table[(table["time_h"] == 1) & table["metric"].isin(["disagreement_z", "disagreement_um"])]
+    assert (last["low"] == 0).all()
+
+
 def test_a_founder_counts_by_its_living_descendants() -> None:
     members = [simulate.particles(Rotation(), start(), [0.0, 3.0], seed=k, turnover_per_h=1.0) for k in range(3)]
     found = simulate.ensemble(members)

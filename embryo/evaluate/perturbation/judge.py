@@ -207,7 +207,8 @@ class _Report:
         for k, (label, view) in enumerate(self.bench.truth.items()):
             for f, fate in enumerate(trial.fates):
                 known = {"board": trial.board, "split": label, "metric": f"fraction[{fate}]", "unit": "1"}
-                wild, truth = self.bench.wild.shares[:, f], view.shares[:, f]
+                shares = self.bench.wild.shares[:, f], view.shares[:, f]
+                wild, truth = (table.interval(share).within(0.0, 1.0) for share in shares)
                 yield table.row(**known, model="measured wild type", role="control", values=wild)
                 yield table.row(**known, model="measured with the edit", role="edited", values=truth)
                 for one in (g for g in self.found if g.predictor.role == "ours"):
@@ -319,16 +320,12 @@ class _Report:
         base = metric.removeprefix("median of ").partition(", surest")[0]
         row = table.row(
             board=self.bench.trial.board, split=split, model=predictor.name, role=predictor.role, metric=metric,
-            unit=scoring.UNITS.get(base, "1"), values=found.value,
+            unit=scoring.UNITS.get(base, "1"),
+            values=found if predictor.role == "difference" else found.within(*_bounds(base)),
         )  # fmt: skip
-        low, high = (
-            np.clip([found.low, found.high], *_bounds(base))
-            if predictor.role != "difference"
-            else (found.low, found.high)
-        )
         better = "lower" if base in (*scoring.LOWER, ABSTENTION) else "higher"
         more = {"n_edits": edits, "better": better, "verdict": "", "tier": predictor.tier}
-        return row | {"low": float(low), "high": float(high), "n_seeds": found.n} | more
+        return row | more
 
 
 def _bounds(metric: str) -> tuple[float, float]:

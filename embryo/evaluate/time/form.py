@@ -12,11 +12,11 @@ from embryo.evaluate.ledger import Metric
 from embryo.evaluate.time.clouds import Cloud, Held, Score
 from embryo.evaluate.time.intervals import blocks, jackknife
 
-D2: Final = Metric("D2 form", "RMS radii", "lower")
-SCALE: Final = Metric("error of scale", "|log|", "lower")
-OVERLAP: Final = Metric("overlap of form", "Dice", "higher")
+D2: Final = Metric("D2 form", "RMS radii", "lower", least=0.0)
+SCALE: Final = Metric("error of scale", "|log|", "lower", least=0.0)
+OVERLAP: Final = Metric("overlap of form", "Dice", "higher", least=0.0)
 MARGIN: Final = Metric("margin over the mirror image", "training spreads", "higher")
-HAND: Final = Metric("error of laterality", "1", "lower")
+HAND: Final = Metric("error of laterality", "1", "lower", least=0.0)
 _SEVERAL = 1000  # cells in overlaps
 _FEW = 400  # cells where the score is computed again without each block of the truth
 _BLOCKS = 10

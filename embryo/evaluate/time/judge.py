@@ -219,10 +219,10 @@ class Sheet:
     def _row(self, metric: Metric, model: str, role: table.Role, found: Interval) -> dict[str, object]:
         row = table.row(
             board=self.board, split=self.split, model=model, role=role, metric=metric.name, unit=metric.unit,
-            values=found.value,
+            values=metric.bounded(found, role),
         )  # fmt: skip
         return row | {
-            "low": found.low, "high": found.high, "n_seeds": found.n, "better": metric.better,
+            "better": metric.better,
             "n_particles": self.particles.get(model, 0), "n_cells": len(self.yard.held.cells), "verdict": "",
         }  # fmt: skip
 

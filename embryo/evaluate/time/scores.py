@@ -18,11 +18,11 @@ ENERGY: Final = Metric("energy distance of states", "z", "lower")
 ENERGY_X: Final = Metric("energy distance of positions", "µm", "lower")
 ENERGY_JOINT: Final = Metric("energy distance of states and positions", "training spreads", "lower")
 MMD: Final = Metric("MMD² of states", "1", "lower")
-NUMBER: Final = Metric("error of cell number", "|log|", "lower")
-TYPES: Final = Metric("W1 within types", "z", "lower")
+NUMBER: Final = Metric("error of cell number", "|log|", "lower", least=0.0)
+TYPES: Final = Metric("W1 within types", "z", "lower", least=0.0)
 SURROUNDINGS: Final = Metric("MMD² of neighbourhoods", "1", "lower")
 TRANSPORTS: Final = tuple(
-    Metric(f"W{order}{how}", "z", "lower") for order in (1, 2) for how in ("", ", every particle once")
+    Metric(f"W{order}{how}", "z", "lower", least=0.0) for order in (1, 2) for how in ("", ", every particle once")
 )
 _LEAST = 10  # true cells of a type, below which nothing is said of it
 _VOTERS = _NEAR = 15

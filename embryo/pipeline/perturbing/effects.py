@@ -9,7 +9,7 @@ from jaxtyping import Bool
 
 from embryo import measure
 from embryo.core.state import State
-from embryo.core.table import Role, row, table
+from embryo.core.table import Interval, Role, interval, row, table
 from embryo.core.trajectory import Trajectory
 from embryo.measure.moment import moment, of_one, unit
 from embryo.pipeline.perturbing.support import Support
@@ -93,13 +93,15 @@ def added(
 
 def _rows(
     metric: str, control: np.ndarray, edited: np.ndarray, base: Mapping[str, float]
-) -> Iterator[tuple[str, Role, np.ndarray]]:
+) -> Iterator[tuple[str, Role, Interval]]:
     if metric.partition("[")[0] in _ALONG:
-        yield from (("embryo", "control", control), ("embryo", "edited", edited))
-        yield "embryo", "difference", edited - control
+        least = 0.0 if metric.startswith("length_um[") else -np.inf  # places have signs
+        yield "embryo", "control", interval(control).within(least)
+        yield "embryo", "edited", interval(edited).within(least)
+        yield "embryo", "difference", interval(edited - control)
     if metric in base:
-        yield MEASURED, "control", np.array([base[metric]])
-        yield ADDED, "edited", base[metric] + edited - control
+        yield MEASURED, "control", interval(base[metric])
+        yield ADDED, "edited", interval(base[metric] + edited - control)  # a sum with a difference: no bound
 
 
 def divergence(arms: Arms, fate: measure.FateClassifier) -> pd.DataFrame:
@@ -183,7 +185,15 @@ _UNITS = {"cells": "cells", "switched": "1", "panel_change": "log1p", "displacem
 
 def _grouped(found: Mapping[tuple[str, str], list[float]]) -> pd.DataFrame:
     records = [
-        row(board="", split="", model="", role="difference", metric=metric, unit=_UNITS[metric], values=values)
+        row(
+            board="",
+            split="",
+            model="",
+            role="difference",
+            metric=metric,
+            unit=_UNITS[metric],
+            values=interval(values).within(-np.inf if metric == "growth" else 0.0),
+        )
         | {"group": group}
         for (group, metric), values in found.items()
     ]

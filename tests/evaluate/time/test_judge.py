@@ -48,6 +48,24 @@ def test_the_truth_drawn_again_is_better_than_every_floor(curved, make_state) ->
     assert "t = 2 h, interpolation: FGW-assigned: left out, makes no prediction here." in found.sentences
 
 
+def test_what_cannot_be_negative_has_no_interval_below_zero(make_series, make_state) -> None:
+    """The error of scale of a right prediction is near 0: its interval ends there; that of a loss is below 0."""
+    rng = np.random.default_rng(0)
+
+    def body(n: int):
+        return make_state(rng.normal(size=(n, 2)), rng.normal(size=(n, 3)))
+
+    training, truth = make_series({float(t): body(40) for t in (0, 1, 3)}), make_series({2.0: body(40)})
+    wide = make_state(rng.normal(size=(40, 2)), 2 * rng.normal(size=(40, 3)))
+    found = judge("toy", training, truth, [always(body(40)), always(wide, "wide")], limits=LIMITS).table
+    scale, gain = found.metric == "error of scale", found.role == "difference"
+    assert (found.low[scale & ~gain].dropna() >= 0).all()
+    assert (found.low[scale & ~gain] == 0).any()
+    assert (found.low[scale & gain & found.model.str.startswith("wide")] < 0).all()
+    assert (scale & gain).sum() == 2
+    assert (found.low[found.metric == "energy distance of positions"] < 0).any()
+
+
 def test_a_floor_under_another_name_is_not_better(curved) -> None:
     copies = [Predictor(f"ours, {f.name}", "ours", f.predict, f.random) for f in FLOORS]
     found = judge("toy", *curved, copies, limits=LIMITS).table
