@@ -191,6 +191,19 @@ def test_scores_average_seeds_before_embryos_and_pair_by_embryo() -> None:
     assert not sentence.startswith("error, t: not")
 
 
+def test_scores_end_where_they_can_go_no_further_and_gains_do_not() -> None:
+    scores, open_ = (Scores("board", "error", "µm", least=least) for least in (0.0, -np.inf))
+    for one in (scores, open_):
+        for embryo, error in (("a", 0.1), ("b", 0.2), ("c", 9.0)):
+            one.add(OURS, "ours", "t", embryo, error)
+            one.add("mean", "floor", "t", embryo, 1.0)
+    assert [row["low"] for row in scores.rows() if row["role"] == "ours"] == [0.0]
+    assert all(float(str(row["low"])) < 0 for row in open_.rows() if row["role"] == "ours")
+    (gain,) = scores.differences()
+    assert (gain["model"], gain["verdict"], gain["better"]) == ("embryo minus mean", "not better than mean", "lower")
+    assert float(str(gain["low"])) < 0
+
+
 def test_two_models_of_ours_are_told_apart() -> None:
     scores = Scores("board", "error", "µm")
     for k, embryo in enumerate("abc"):

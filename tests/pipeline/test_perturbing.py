@@ -199,6 +199,20 @@ def test_edges_are_where_a_share_of_the_fate_lies() -> None:
     assert not any(name.startswith("edge") and "dv" in name for name in found)  # no length along that axis
 
 
+def test_lengths_end_at_zero_and_places_and_changes_do_not() -> None:
+    values = np.array([1.0, 2.0, 90.0]), np.array([3.0, 80.0, 1.0])
+    length, middle = (
+        {role: found for _, role, found in effects._rows(f"{kind}[ap]", *values, {})}
+        for kind in ("length_um", "middle_um")
+    )
+    assert length["control"].low == length["edited"].low == 0
+    assert middle["control"].low < 0
+    assert length["difference"].low < 0
+    grouped = effects._grouped({("all", "displacement_um"): [0.1, 9.0], ("all", "growth"): [-0.1, 0.9]})
+    assert grouped.set_index("metric")["low"]["displacement_um"] == 0
+    assert grouped.set_index("metric")["low"]["growth"] < 0
+
+
 def test_the_tier_is_the_laws() -> None:
     class Known(fields.Still):
         training_edits = ("knockout a",)
