@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import special_ortho_group
+from scipy.stats import mannwhitneyu, special_ortho_group
 
-from embryo import fields, simulate
+from embryo import datasets, fields, simulate
+from embryo.core import schema
+from embryo.core.errors import DataError
 from embryo.core.state import State
 from embryo.fields.circuit import Circuit, Gradients
 from embryo.fields.flow import FlowNetwork
@@ -85,3 +87,20 @@ def test_such_a_law_comes_back_from_its_file(tmp_path: Path) -> None:
     for t in (1.5, 3.0):
         for a, b in zip(again(torch.tensor(t), s).parts(), field(torch.tensor(t), s).parts(), strict=True):
             torch.testing.assert_close(a, b)
+
+
+
+@pytest.mark.real
+def test_crowding_tells_inner_from_outer_cells_of_measured_blastocysts() -> None:
+    try:
+        adata = datasets.load("mouse-blastocyst-wt")
+    except DataError as error:
+        pytest.skip(f"mouse-blastocyst-wt is neither in the cache nor in a mirror: {error.problems[0].found}")
+    x, outer = np.asarray(adata.obsm[schema.SPATIAL], dtype=float), (adata.obs[schema.CELL_TYPE] == "TE").to_numpy()
+    found = []
+    for rows in adata.obs.groupby(schema.EMBRYO, observed=True).indices.values():
+        none = torch.zeros(len(rows), 0).double()
+        crowded = depth(State(none, none, torch.from_numpy(x[rows]), none.sum(1)))[:, 1].numpy()
+        found.append(mannwhitneyu(crowded[~outer[rows]], crowded[outer[rows]]).statistic)
+        found[-1] /= outer[rows].sum() * (~outer[rows]).sum()
+    assert np.mean(found) > 0.9

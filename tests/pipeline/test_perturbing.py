@@ -236,6 +236,8 @@ def test_support_tells_states_that_training_cells_never_had() -> None:
     assert support.outside(state(9.0)).min() > 0.9
     alone = state(0.0)[torch.tensor([0])]
     assert support.beyond(alone).shape == (1,)
+    zygote = state(0.0)[torch.tensor([0])]  # a moment of a single cell among the others
+    assert Support.of([state(0.0), zygote], seed=0).beyond(zygote).shape == (1,)
 
 
 def test_arms_with_other_cells_are_paired_over_all(bench: Bench) -> None:
