@@ -89,7 +89,6 @@ def test_such_a_law_comes_back_from_its_file(tmp_path: Path) -> None:
             torch.testing.assert_close(a, b)
 
 
-
 @pytest.mark.real
 def test_crowding_tells_inner_from_outer_cells_of_measured_blastocysts() -> None:
     try:
