@@ -23,7 +23,7 @@ from embryo.core.trajectory import Trajectory
 from embryo.measure.moment import moment
 from embryo.pipeline import perturbing, rollouts
 from embryo.pipeline.folder import RunFolder
-from embryo.pipeline.perturbing import yardstick
+from embryo.pipeline.perturbing import wildtype
 from embryo.pipeline.perturbing.bench import Bench
 
 ALL, INNER = "all cells", "inner cells"
@@ -79,7 +79,7 @@ def one(run: RunFolder, file: Path, genes: Sequence[str], inner: Sequence[str], 
         arms = [store.read_trajectory(made.folder / f"trajectories/seed-{seed}.zarr") for seed in bench.seeds]
         found[gene] = rolled(arms, bench, times, inner)
         found[f"{gene} said"] = pd.DataFrame({"said": made.sentences})
-        yard = made.table[made.table["model"].isin([yardstick.CONTROL, yardstick.STILL, yardstick.ONE])]
+        yard = made.table[made.table["model"].isin([wildtype.CONTROL, wildtype.STILL, wildtype.ONE])]
         found["yardstick"] = yard.pivot_table(index=["metric", "time_h"], columns="model", values="value")
     return found
 
@@ -100,9 +100,9 @@ def page(found: dict[str, dict[str, pd.DataFrame]], genes: Sequence[str], run: R
     yield "### The control beside measured wild type\n"
     yield "| distance | time, h | control | no change | one wild-type embryo |\n|---|---|---|---|---|"
     for key in every[0]["yardstick"].index:
-        line = [cell([e["yardstick"].loc[key, m] for e in every]) for m in (yardstick.CONTROL, yardstick.STILL)]
-        alone = f"{every[0]['yardstick'].loc[key, yardstick.ONE]:.3g}"
-        yield f"| {key[0]} ({yardstick.METRICS[key[0]]}) | {key[1]:.4g} | {line[0]} | {line[1]} | {alone} |"
+        line = [cell([e["yardstick"].loc[key, m] for e in every]) for m in (wildtype.CONTROL, wildtype.STILL)]
+        alone = f"{every[0]['yardstick'].loc[key, wildtype.ONE]:.3g}"
+        yield f"| {key[0]} ({wildtype.METRICS[key[0]]}) | {key[1]:.4g} | {line[0]} | {line[1]} | {alone} |"
     yield ruled([f"{t:.4g} h {arm}" for t in times for arm in ("control", "measured")])
     for name in listed(every, ["control", "measured"], genes):
         own = [cell(at(every, "control", t, name)) for t in times]

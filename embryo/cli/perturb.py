@@ -67,11 +67,7 @@ def perturb(  # noqa: PLR0913  one option each
         else:
             bench = perturbing.Bench.open(run, start, until_h=until_h)
             found = perturbing.perturb(bench, records, target, abstain_above=abstain_above, nulls=nulls, tick=tick)
-            say(
-                "\n".join(
-                    [found.label, *found.sentences, *(str(found.folder / f) for f in ("table.csv", "report.html"))]
-                )
-            )
+            say("\n".join([found.label, *found.sentences, f"{found.folder}/table.csv", f"{found.folder}/report.html"]))
 
 
 def parse(
