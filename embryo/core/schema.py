@@ -22,6 +22,7 @@ EMBRYO = "embryo"  # which embryo (or replicate) the cell belongs to
 CELL = "cell"  # name or track of the cell; the same name at two times of an embryo is the same cell
 PARENT = "parent"  # name or track of the mother; "" where unknown
 CELL_TYPE = "cell_type"  # annotated type or fate
+MASS = "mass"  # how many cells of the embryo it stands for, where some were drawn; 1 where absent
 SLICE = "slice"  # physical section, where there are any
 PERTURBATION = "perturbation"  # label of the edit that this embryo carries; "" for wild type
 
@@ -29,6 +30,7 @@ PERTURBATION = "perturbation"  # label of the edit that this embryo carries; "" 
 SPATIAL = "spatial"  # raw position, µm, right-handed, (cells, 2 or 3)
 ALIGNED = "spatial_aligned"  # position in the common body frame, µm
 EMBED = "X_embed"  # embedding z
+INPUTS = "inputs"  # inputs of a gene circuit measured in each cell, which ride with it and fade
 PANEL = "X_panel"  # panel genes g, log1p-normalised; names in uns["embryo"]["panel"]
 
 # CellRank's keys, which its Lineage.from_adata and its plots read

@@ -1,11 +1,14 @@
 """A law whose genes obey a circuit: what it knows of production can be edited, what it does not know reads no gene.
 
 Genes follow `embryo.fields.circuit`. The embedding follows the genes through the encoder's response, z' = g' dz/dg,
-plus what neither the panel nor an edit tells, a network that reads place and time alone. Positions follow a network of
-place and time, growth one of the panel genes: an edit moves cells only through what it makes of their number.
+plus what neither the panel nor an edit tells, a network that reads place and time alone. Positions follow the motion of
+the tissue (`embryo.fields.motion`), growth is linear in the panel genes: an edit moves cells only through what it makes
+of their number.
 
-Inputs ride with the tissue: a cell's place in the body when a roll-out begins stays its own (`begun`). Where bodies
-have no common pose that place is a depth, and the body swells (`embryo.fields.posefree`).
+Inputs ride with the tissue: the place that a cell's tissue had at the first stage stays its own (`begun`), or, where
+inputs are measured, what it held of them. Places in the body at each stage would not do: where one end grows faster,
+all others shift. Where bodies have no common pose the place is a depth, and the body swells
+(`embryo.fields.posefree`).
 """
 
 from collections.abc import Sequence
@@ -17,11 +20,28 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from embryo.blocks.diffusion import Medium
+from embryo.core.errors import Problem, SchemaError
 from embryo.core.field import Change
 from embryo.core.state import State, Velocity
-from embryo.fields.circuit import Circuit, CircuitField, Gradients, Ligands
+from embryo.fields.circuit import Circuit, CircuitField, Gradients, Held, Ligands
 from embryo.fields.flow import FlowNetwork
+from embryo.fields.motion import Motion
 from embryo.fields.posefree import Swelling, depth
+
+
+class Growth(nn.Module):
+    """Birth minus death, linear in levels: ``base + birth . y``, per hour."""
+
+    def __init__(self, genes: int) -> None:
+        super().__init__()
+        self.base: Tensor
+        self.birth: Tensor
+        self.register_buffer("base", torch.zeros(2))
+        self.register_buffer("birth", torch.zeros(genes))
+
+    def forward(self, y: Float[Tensor, "cells genes"]) -> Float[Tensor, " cells"]:
+        """Return the rate of every cell."""
+        return self.base[0].to(y) + y @ self.birth.to(y)
 
 
 class Regulated(nn.Module):
@@ -32,11 +52,14 @@ class Regulated(nn.Module):
     circuit
         Of the panel; its ligands are secreted.
     gradients
-        Inputs as functions of the place in the body.
+        Inputs: functions of the place in the body, or held by each cell from the start of a roll-out, which must then
+        be given to `begun`.
     place
-        Reads positions and time: dx, and what of dz the panel does not tell. A `Swelling` where bodies have no pose.
+        Reads positions and time: what of dz the panel does not tell. A `Swelling` where bodies have no pose.
     birth
-        Reads the panel: growth.
+        Growth: linear in levels of the panel, or a network of them.
+    motion
+        Of the tissue; None where it swells.
     length_um
         Screening length of every ligand.
     """
@@ -45,26 +68,18 @@ class Regulated(nn.Module):
     response: Tensor
 
     def __init__(
-        self,
-        circuit: Circuit,
-        gradients: Gradients,
-        place: FlowNetwork | Swelling,
-        birth: FlowNetwork,
-        length_um: float,
-    ) -> None:
+        self, circuit: Circuit, gradients: Gradients | Held, place: FlowNetwork | Swelling, birth: Growth | FlowNetwork,
+        motion: Motion | None, length_um: float,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.circuit, self.gradients, self.place, self.birth = circuit, gradients, place, birth
-        self.length_um = length_um
+        self.motion, self.length_um = motion, length_um
         self.register_buffer("response", torch.zeros(len(circuit.panel), place.columns["z"]))
 
     @property
     def alone(self) -> bool:
-        """No: the place of a cell in the body depends on the others."""
+        """No: a cell receives what others secrete."""
         return False
-
-    def where(self, state: State) -> Float[Tensor, "cells axes"]:
-        """Return the place of every particle in the body."""
-        return depth(state) if isinstance(self.place, Swelling) else in_body(state)
 
     @property
     def decay_per_h(self) -> Tensor:
@@ -84,26 +99,41 @@ class Regulated(nn.Module):
 
     def shape(self) -> dict[str, Any]:
         """Return what `from_shape` needs to build a law of this shape."""
+        made, motion = self.gradients, self.motion
         return {
-            "circuit": self.circuit.shape(), "axes": len(self.gradients.low), "place": self.place.shape(),
-            "birth": self.birth.shape(), "length_um": self.length_um,
+            "circuit": self.circuit.shape(), "place": self.place.shape(), "length_um": self.length_um,
+            "birth": None if isinstance(self.birth, Growth) else self.birth.shape(),
+            "stages": 0 if motion is None else len(motion.times_h),
+            "axes": (0 if motion is None else motion.begin.shape[1]) if isinstance(made, Held) else len(made.low),
+            "held_at_h": made.at_h if isinstance(made, Held) else None,
         }  # fmt: skip
 
     @classmethod
     def from_shape(cls, shape: dict[str, Any]) -> "Regulated":
         """Build an unfitted law of a shape that `shape` returned."""
-        ends = [0.0] * shape["axes"], [1.0] * shape["axes"]
+        circuit, held_at_h = Circuit.from_shape(shape["circuit"]), shape["held_at_h"]
         place = (Swelling if "times_h" in shape["place"] else FlowNetwork).from_shape(shape["place"])
-        birth = FlowNetwork.from_shape(shape["birth"])
-        return cls(Circuit.from_shape(shape["circuit"]), Gradients(*ends), place, birth, shape["length_um"])
+        birth = FlowNetwork.from_shape(shape["birth"]) if shape["birth"] else Growth(len(circuit.panel))
+        inputs: Gradients | Held = Gradients([0.0] * shape["axes"], [1.0] * shape["axes"])
+        if held_at_h is not None:
+            inputs = Held(circuit.inputs, [1.0] * len(circuit.inputs), held_at_h)
+        motion = Motion(list(map(float, range(shape["stages"]))), shape["axes"]) if shape["stages"] else None
+        return cls(circuit, inputs, place, birth, motion, shape["length_um"])
 
-    def begun(self, state: State, t_h: float) -> "Bound":
-        """Return the law with each particle's present place in the body as its own."""
-        return Bound(self, self.where(state))
+    def begun(self, state: State, t_h: float, material: Float[Tensor, "cells inputs"] | None = None) -> "Bound":
+        """Return the law with the place that each particle's tissue had at first as its own, or the inputs it holds."""
+        return Bound(self, self._own(t_h, state) if material is None else material)
+
+    def _own(self, t_h: float | Tensor, state: State) -> Float[Tensor, "cells axes"]:
+        if isinstance(self.gradients, Held):
+            problem = Problem("no inputs of these cells", "what each holds at the start", "give material to begun")
+            raise SchemaError(problem, subject="circuit with measured inputs")
+        return depth(state) if self.motion is None else self.motion.back(float(t_h), state.x)
 
     def without(self, edges: Sequence[tuple[str, str]]) -> "Regulated":
         """Return the law without these regulations; see `embryo.core.field.Field`."""
-        made = Regulated(self.circuit.without(edges), self.gradients, self.place, self.birth, self.length_um)
+        cut = self.circuit.without(edges)
+        made = Regulated(cut, self.gradients, self.place, self.birth, self.motion, self.length_um)
         made.response.copy_(self.response)
         return made.eval()
 
@@ -113,7 +143,7 @@ class Regulated(nn.Module):
 
     def produce(self, t: Float[Tensor, ""], state: State, change: Change) -> Velocity:
         """Velocity under an edited production; see `embryo.core.field.Structured`."""
-        return self.move(t, state, self.where(state), change)
+        return self.move(t, state, self._own(t, state), change)
 
     def move(
         self, t: Float[Tensor, ""], state: State, material: Float[Tensor, "cells axes"], change: Change
@@ -123,7 +153,10 @@ class Regulated(nn.Module):
         dg = law.produce(t, state, change).dg
         there, response = self.place(t, state), self.response.to(dg)
         dz = dg @ response + there.dz - there.dg @ response
-        return Velocity(dz, dg, there.dx, self.birth(t, state).growth)
+        dx = there.dx if self.motion is None else self.motion(t, state.x)
+        birth = self.birth
+        growth = birth(self.circuit.levels(state.g)) if isinstance(birth, Growth) else birth(t, state).growth
+        return Velocity(dz, dg, dx, growth)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +168,7 @@ class Bound:
     law
         The law.
     material
-        Place of every particle in the body when it began.
+        Place of every particle's tissue at the first stage, or the inputs that it held when the roll-out began.
     """
 
     law: Regulated
@@ -154,9 +187,9 @@ class Bound:
         """expm1(g) at level 1."""
         return self.law.unit
 
-    def begun(self, state: State, t_h: float) -> "Bound":
+    def begun(self, state: State, t_h: float, material: Float[Tensor, "cells inputs"] | None = None) -> "Bound":
         """Return the law bound anew, to other particles."""
-        return self.law.begun(state, t_h)
+        return self.law.begun(state, t_h, material)
 
     def rows(self, index: Int[Tensor, " chosen"] | slice) -> "Bound":
         """Return the law for chosen particles; daughters keep the place of their mother."""
@@ -177,13 +210,6 @@ class Bound:
     def produce(self, t: Float[Tensor, ""], state: State, change: Change) -> Velocity:
         """Velocity under an edited production; see `embryo.core.field.Structured`."""
         return self.law.move(t, state, self.material, change)
-
-
-def in_body(state: State) -> Float[Tensor, "cells axes"]:
-    """Return places in the body: distance from the centroid along each axis, in standard deviations of the cells."""
-    share = torch.softmax(state.log_mass, dim=0).unsqueeze(-1)
-    e = state.x - (share * state.x).sum(0)
-    return e / (share * e.square()).sum(0).sqrt().clamp(min=1e-9)
 
 
 def medium(length_um: float) -> Medium:

@@ -1,4 +1,4 @@
-"""Descendants -> growth of Mechanics: a rate linear in gene levels and time, by Poisson regression.
+"""Descendants -> growth of a law: a rate linear in gene levels and time, by Poisson regression.
 
 A cell that divides and dies at the net rate q leaves exp(q dt) descendants on average, so that numbers of descendants D
 are fitted with a logarithmic link,
@@ -18,6 +18,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 
 from embryo.fields.mechanics import Mechanics
+from embryo.fields.regulated import Growth
 
 PENALTIES = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4)
 _FAINT, _SHUT = 0.05, 1e3  # share of the largest effect below which a gene goes; a penalty that keeps it out
@@ -25,7 +26,7 @@ _FAST = 5.0  # largest log of a number of descendants that a step of the fit may
 
 
 def births(
-    law: Mechanics,
+    law: Mechanics | Growth,
     rates: "Rates",
     penalties: Sequence[float] = PENALTIES,
 ) -> float:

@@ -1,7 +1,7 @@
 """Stages and couplings -> a law whose genes obey a circuit.
 
-The circuit is fitted without couplings (`embryo.fit.circuit`); positions, growth and what the panel does not tell of
-the embedding are regressed on the coupled pairs.
+The circuit is fitted without couplings (`embryo.fit.circuit`), and so are growth and motion (`embryo.fit.moving`); what
+the panel does not tell of the embedding is regressed on the coupled pairs.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,17 +10,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from anndata import AnnData
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from embryo.core import schema
 from embryo.core.errors import Problem, SchemaError
 from embryo.core.state import State
-from embryo.fields.circuit import Circuit, Gradients, Ligands
+from embryo.fields.circuit import Circuit, Gradients, Held, Ligands
+from embryo.fields.motion import Motion
 from embryo.fields.posefree import Swelling, depth, radius_um
-from embryo.fields.regulated import Regulated, in_body, medium
+from embryo.fields.regulated import Growth, Regulated, medium
 from embryo.fit import circuit as circuits
-from embryo.fit import marginals
+from embryo.fit import marginals, moving
 from embryo.fit.coupled import Pairs, states
 from embryo.fit.moments import Series
 from embryo.fit.regression import regress
@@ -29,6 +30,7 @@ from embryo.fit.snapshots import series as snapshots
 from embryo.fit.training import Training
 
 _GONE = 5.0  # decay times between stages after which nothing is left
+_FAINT = 1e-6  # an input below this counts as this: logarithms are taken
 _SCALE = 99.0  # percentile of a gene's level over training cells that is its unit
 
 
@@ -46,6 +48,9 @@ class Wiring:
         Whether the bodies lie in one pose, so that their axes mean something.
     led
         How the circuit is led on to the joint distributions of the stages; None leaves it at their local means.
+    held
+        Inputs measured in every cell, ``obsm["inputs"]``, and how they fade; None to find inputs as functions of the
+        place in the body.
     settings
         Of the fit.
     """
@@ -54,6 +59,7 @@ class Wiring:
     length_um: float = 12.0
     posed: bool = True
     led: marginals.Settings | None = None
+    held: Held | None = None
     settings: circuits.Settings = field(default_factory=circuits.Settings)
 
 
@@ -94,19 +100,28 @@ def regulated(
     unit = torch.as_tensor(_unit(np.asarray(adata.obsm[schema.PANEL], dtype=float)), dtype=torch.float32)
     columns = tuple(panel.index(name) for name in wiring.ligands)
     ligands = Ligands(columns, (medium(wiring.length_um),) * len(columns))
-    series = stages_of(adata, unit, ligands, in_body if wiring.posed else depth)
-    material = torch.cat([s.material for s in series.stages])
-    low, high = (material.quantile(q, dim=0).tolist() for q in (0.01, 0.99))
-    gradients = Gradients(low, high, series.times_h[0])
-    found = circuits.fit([series], wiring.settings, seed=training.seed, inputs=gradients)
+    tissue = Tissue.of(adata, unit, wiring.held) if wiring.posed else None
+    series = swollen(adata, unit, ligands) if tissue is None else tissue.series(unit, ligands)
+    inputs = wiring.held or _gradients(series)
+    found = circuits.fit([series], wiring.settings, seed=training.seed, inputs=None if wiring.held else inputs)
     if wiring.led is not None:
         marginals.refine(found.numbers, series, unit, wiring.led, seed=training.seed)
-    made: Circuit = _slowed(found.circuit(panel, gradients.names, wiring.ligands, unit), series)
-    place = regress(data, replace(training, reads=("x",))) if wiring.posed else _swelling(adata, *response.shape)
-    birth = regress(data, replace(training, reads=("g",)), progress=progress)
-    law = Regulated(made, gradients, place, birth, wiring.length_um)
+    made: Circuit = _slowed(found.circuit(panel, inputs.names, wiring.ligands, unit), series)
+    if tissue is None:
+        birth = regress(data, replace(training, reads=("g",)), progress=progress)
+        law = Regulated(made, inputs, _swelling(adata, *response.shape), birth, None, wiring.length_um)
+    else:
+        place = regress(data, replace(training, reads=("x",)), progress=progress)
+        law = Regulated(made, inputs, place, tissue.growth, tissue.motion, wiring.length_um)
     law.response.copy_(response)
     return law.requires_grad_(requires_grad=False).eval()
+
+
+def _gradients(series: Series) -> Gradients:
+    """Return inputs that fade from the ends of the tissue, to be fitted."""
+    material = torch.cat([s.material for s in series.stages])
+    low, high = (material.quantile(q, dim=0).tolist() for q in (0.01, 0.99))
+    return Gradients(low, high, series.times_h[0])
 
 
 def _slowed(circuit: Circuit, series: Series) -> Circuit:
@@ -118,10 +133,70 @@ def _slowed(circuit: Circuit, series: Series) -> Circuit:
     return circuit
 
 
-def stages_of(
-    adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands, where: Callable[[State], Tensor] = in_body
-) -> Series:
-    """Return the stages of cells: levels, what each receives, and its place in its own body."""
+@dataclass(frozen=True, eq=False)
+class Tissue:
+    """The stages of a tissue: its cells, how it grows and moves, and what rides with the cells.
+
+    Parameters
+    ----------
+    times_h, states, embryos
+        Of each stage; cells that stand for several have their mass.
+    growth
+        Birth minus death.
+    motion
+        From stage to stage.
+    riding
+        Measured inputs, or else places carried back to the first stage; and growth.
+    """
+
+    times_h: tuple[float, ...]
+    states: tuple[State, ...]
+    embryos: tuple[Int[Tensor, " cells"], ...]
+    growth: Growth
+    motion: Motion
+    riding: tuple[Riding, ...]
+
+    @classmethod
+    def of(cls, adata: AnnData, unit: Float[Tensor, " genes"], held: Held | None = None) -> "Tissue":
+        """Read cells; `held` are the inputs in ``obsm["inputs"]``."""
+        cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
+        if schema.MASS in adata.obs:  # a cell that stands for several secretes as much as they do
+            cells = replace(cells, log_mass=torch.as_tensor(np.log(adata.obs[schema.MASS].to_numpy(float))).to(cells.g))
+        named = adata.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in adata.obs else np.zeros(len(t), str)
+        number = torch.as_tensor(np.unique(named, return_inverse=True)[1])
+        rows = [torch.as_tensor(np.flatnonzero(t == t_h)) for t_h in np.unique(t)]
+        stages = tuple(cells[r] for r in rows)
+        times = tuple(np.unique(t).tolist())
+        crowds = [_crowd(t_h, s, number[r], unit) for t_h, s, r in zip(times, stages, rows, strict=True)]
+        growth = moving.growth(crowds)
+        motion = moving.motion(crowds, growth)
+        if held is None:
+            riding = [Riding(motion.back(c.t_h, c.x)) for c in crowds]
+        else:
+            inputs = torch.as_tensor(np.asarray(adata.obsm[schema.INPUTS], dtype=float))
+            riding = [_holding(inputs[r], held, t_h) for t_h, r in zip(times, rows, strict=True)]
+        rates = [growth(c.y) for c in crowds]
+        riding = [replace(own, growth_per_h=b) for own, b in zip(riding, rates, strict=True)]
+        return cls(times, stages, tuple(number[r] for r in rows), growth, motion, tuple(riding))
+
+    def series(self, unit: Float[Tensor, " genes"], ligands: Ligands) -> Series:
+        """Return levels, what each cell receives, and what rides with it."""
+        return snapshots(self.times_h, self.states, self.embryos, self.riding, unit, ligands)
+
+
+def _crowd(t_h: float, state: State, embryo: Int[Tensor, " cells"], unit: Float[Tensor, " genes"]) -> moving.Crowd:
+    y = torch.expm1(state.g.double()) / unit.double()
+    return moving.Crowd(t_h, y, state.x.double(), state.mass.double(), embryo)
+
+
+def _holding(inputs: Float[Tensor, "cells inputs"], held: Held, t_h: float) -> Riding:
+    """Return inputs, and as coordinates of the tissue their logarithm, less what fades in all cells alike."""
+    now = inputs.double()
+    return Riding((now.clamp(min=_FAINT) / held(t_h, torch.ones_like(now))).log(), now)
+
+
+def swollen(adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands) -> Series:
+    """Return the stages of bodies without a pose: levels, what each cell receives, and how deep it lies in its own."""
     cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
     named = adata.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in adata.obs else np.zeros(len(t), str)
     number = np.unique(named, return_inverse=True)[1]
@@ -134,7 +209,7 @@ def stages_of(
             times.append(float(t_h))
             stages.append(cells[here])
             embryos.append(torch.as_tensor(number)[here])
-            riding.append(Riding(torch.cat([where(cells[own].map(lambda part: part.double())) for own in bodies])))
+            riding.append(Riding(torch.cat([depth(cells[own].map(lambda part: part.double())) for own in bodies])))
     return snapshots(times, stages, embryos, riding, unit, ligands)
 
 

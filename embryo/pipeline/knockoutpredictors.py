@@ -2,7 +2,7 @@
 
 ``network`` is the unstructured law of a run with the edit clamped on production; ``circuit`` a law whose genes obey a
 gene circuit, fitted to wild-type snapshots without couplings (`embryo.fit.regulated`). What the circuit is told beside
-the cells: which gene is secreted. It finds inputs as functions of the place in the body, even where a board gives them.
+the cells: which gene is secreted. Where a board gives no inputs it finds them as functions of the place in the body.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +20,8 @@ from embryo.core.frame import BODY, Frame
 from embryo.core.state import State
 from embryo.datasets import synthetic
 from embryo.evaluate.perturbation import EndPopulation, Prediction, Predictor
+from embryo.fields.circuit import Held
+from embryo.fields.regulated import Regulated
 from embryo.pipeline.knockoutboards import Known
 
 Builder = Callable[[Known], Predictor | None]
@@ -28,7 +30,7 @@ _CELLS = 500  # at the largest stage, in couplings; fewer at others, in proporti
 _STEPS = 800
 _STEP_H = 0.25
 _CELLS_OF_CIRCUIT = 1500  # of a stage
-_MOST = 600  # particles of a roll-out
+_MOST = 1200  # particles of a roll-out
 
 
 def register(name: str, builder: Builder) -> None:
@@ -101,10 +103,27 @@ def _fitted(known: Known, seed: int) -> Field:
 
 def _regulated(known: Known, seed: int) -> Field:
     ligands = tuple(g for g in (synthetic.LIGAND,) if g in known.panel)
-    wiring = fit.Wiring(ligands, settings=fit.Settings(cells=_CELLS_OF_CIRCUIT))
+    wiring = fit.Wiring(ligands, held=_held(known), settings=fit.Settings(cells=_CELLS_OF_CIRCUIT))
     training = fit.Training(steps=_STEPS, width=64, seed=seed)
     law: Field = fit.regulated(known.wild, _pairs(known, seed), training, wiring, known.response)
     return law
+
+
+def _held(known: Known) -> Held | None:
+    """Return the measured inputs as each cell holds and loses them; None where they are unknown."""
+    if known.inputs_at is None:
+        return None
+    there, hour = np.zeros((1, 3)), 1.0
+    early, late = (known.inputs_at(there, known.start_h + h)[0] for h in (0.0, hour))
+    names = [f"input {k + 1}" for k in range(len(early))]
+    return Held(names, (-hour / np.log(late / early)).tolist(), known.start_h)
+
+
+def _begun(known: Known, law: Field, start: State) -> Field:
+    """Bind a law to its start; one that holds inputs gets those of a wild type of mean dose."""
+    if known.inputs_at is None or not isinstance(law, Regulated):
+        return laws.begun(law, start, known.start_h)
+    return law.begun(start, known.start_h, torch.as_tensor(known.inputs_at(start.x.numpy(), known.start_h)).to(start.x))
 
 
 def _pairs(known: Known, seed: int) -> fit.Pairs:
@@ -123,7 +142,7 @@ def _pairs(known: Known, seed: int) -> fit.Pairs:
 def roll(
     known: Known, law: Field, edits: Sequence[Edit], seed: int, *, decay_per_h: float = 1.0, read: str = schema.EMBED
 ) -> EndPopulation:
-    """Roll a wild-type embryo of the start to the end with edits held on the law.
+    """Roll wild-type cells of the start to the end with edits held on the law.
 
     Parameters
     ----------
@@ -134,18 +153,16 @@ def roll(
     edits
         None for the control.
     seed
-        Chooses the embryo and draws the mosaic.
+        Draws the cells and the mosaic.
     decay_per_h
         Of panel products, where the law does not know its own production.
     read
         What fates are read off: ``X_embed`` or ``X_panel``.
     """
-    cells, start = known.start(seed)
-    if len(start) > _MOST:
-        start = _thinned(start, seed)
+    cells, start = known.start(seed, _MOST)
     types = tuple(["" for _ in range(len(start))])
     context = perturb.Context(known.panel, known.response, decay_per_h, types, seed)
-    bound = laws.begun(law, start, known.start_h)
+    bound = _begun(known, law, start)
     field, begin = perturb.apply(bound, start, edits, context, t0_h=known.start_h)
     rolled = simulate.forward(
         field, begin, [known.start_h, known.end_h], step_h=_STEP_H, panel=known.panel, frame=Frame(BODY)
@@ -153,12 +170,6 @@ def roll(
     end = rolled.at(-1)
     seen = (end.z if read == schema.EMBED else end.g).numpy().astype(float)
     return EndPopulation.of_state(end, known.fates_of(read, seen), str(cells.obs[schema.EMBRYO].iloc[0]))
-
-
-def _thinned(state: State, seed: int) -> State:
-    rows = torch.as_tensor(np.sort(np.random.default_rng(seed).choice(len(state), _MOST, replace=False)))
-    some = state[rows]
-    return State(some.z, some.g, some.x, some.log_mass + float(np.log(len(state) / _MOST)))
 
 
 register("network", network)

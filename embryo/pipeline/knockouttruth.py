@@ -18,7 +18,6 @@ from embryo.datasets.synthetic.measurement import TRUTH_G, TRUTH_POSE, TRUTH_X, 
 from embryo.pipeline.knockoutdials import SyntheticBoard
 from embryo.pipeline.rollouts import Tick
 
-INPUTS = "inputs"  # obsm: maternal gradients of each cell
 VELOCITY_LEVELS = "velocity_levels"  # obsm: d/dt of expm1(g) / unit, per hour
 _SEED = {"wild": 0, "training": 1, "truth": 2, "law": 3}
 _MATERNAL = 3
@@ -68,7 +67,7 @@ def _embryos(
         n_genes=board.n_genes, hidden=tuple(board.hidden), random_pose=False, velocity=board.velocity, **exact
     )
     adata = synthetic.observe(found, dials, seed=seed[0] * len(_SEED) + seed[1])
-    adata.obsm[INPUTS] = _inputs(adata, found)
+    adata.obsm[schema.INPUTS] = _inputs(adata, found)
     return adata
 
 
@@ -94,6 +93,10 @@ def _inputs(adata: AnnData, embryos: Mapping[str, synthetic.Embryo]) -> Float[np
 def _thinned(adata: AnnData, most: int, seed: int) -> AnnData:
     rng = np.random.default_rng(seed)
     groups = adata.obs.reset_index().groupby([schema.EMBRYO, schema.TIME], observed=True).indices
+    mass = np.ones(adata.n_obs)
+    for r in groups.values():
+        mass[r] = max(1.0, len(r) / most)
+    adata.obs[schema.MASS] = mass
     rows = [r if len(r) <= most else rng.choice(r, most, replace=False) for r in groups.values()]
     return adata[np.sort(np.concatenate(rows))].copy()
 
@@ -124,7 +127,7 @@ def blinded(adata: AnnData, unit: Float[np.ndarray, " genes"], *, inputs: bool) 
         del adata.obsm[slot]
     adata.uns.pop(TRUTH_POSE, None)
     if not inputs:
-        del adata.obsm[INPUTS]
+        del adata.obsm[schema.INPUTS]
     return adata
 
 

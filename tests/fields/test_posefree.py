@@ -37,7 +37,7 @@ def law(ligands: tuple[str, ...] = ()) -> Regulated:
     circuit.weights.copy_(torch.randn(circuit.weights.shape))
     place = Swelling.through([1.0, 2.0, 4.0], [10.0, 20.0, 30.0], 2, 3)
     birth = FlowNetwork(dims=2, genes=3, space=3, reads=("g",), width=8)
-    made = Regulated(circuit, gradients, place, birth, 12.0)
+    made = Regulated(circuit, gradients, place, birth, None, 12.0)
     made.response.copy_(torch.randn(3, 2))
     return made.requires_grad_(requires_grad=False).eval().double()
 

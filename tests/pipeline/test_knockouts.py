@@ -100,14 +100,14 @@ def test_velocities_are_those_of_levels_in_units(tmp_path: Path) -> None:
 
 def test_inputs_are_the_maternal_gradients(tmp_path: Path) -> None:
     known = _loaded(tmp_path, dose_sd=0.0).known
-    cells, state = known.start(0)
+    cells, state = known.start(0, 60)
     assert known.inputs_at is not None
     expected = known.inputs_at(np.asarray(cells.obsm[schema.ALIGNED]), 0.0)
-    np.testing.assert_allclose(cells.obsm[knockouttruth.INPUTS], expected)
+    np.testing.assert_allclose(cells.obsm[schema.INPUTS], expected)
     assert float(state.mass.sum()) == pytest.approx(60)
     unknown = _loaded(tmp_path, dose_sd=0.0, inputs="unknown").known
     assert unknown.inputs_at is None
-    assert knockouttruth.INPUTS not in unknown.train.obsm
+    assert schema.INPUTS not in unknown.train.obsm
 
 
 def test_counts_and_hidden_regulators(tmp_path: Path) -> None:
