@@ -41,6 +41,8 @@ class Field(Protocol):
     ``frozen(trajectory)``
         The law with all that comes from other cells (signals, contacts, forces) taken from a roll-out of the same
         particles instead of the state. Absent by default.
+    ``refuted``
+        Genes of whose law the wild type itself says that it is wrong, or None where it was not asked.
     ``training_edits``
         Labels of measured edits that it was fitted to. None by default.
 
@@ -129,6 +131,12 @@ def silenced(field: Field, ligand: str, cells: Bool[Tensor, " cells"]) -> Field 
 def training_edits(field: Field) -> tuple[str, ...]:
     """Return the labels of the measured edits that a law was fitted to."""
     return tuple(getattr(field, "training_edits", ()))
+
+
+def refuted(field: Field) -> tuple[str, ...] | None:
+    """Return the genes of whose law wild type itself says that it is wrong; None where it was not asked."""
+    found = getattr(field, "refuted", None)
+    return None if found is None else tuple(found)
 
 
 def breaks_h(field: Field) -> tuple[float, ...]:

@@ -75,6 +75,10 @@ class Regulated(nn.Module):
         self.circuit, self.gradients, self.place, self.birth = circuit, gradients, place, birth
         self.motion, self.length_um = motion, length_um
         self.register_buffer("response", torch.zeros(len(circuit.panel), place.columns["z"]))
+        self.tested: Tensor
+        self.unfit: Tensor
+        self.register_buffer("tested", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("unfit", torch.zeros(len(circuit.panel), dtype=torch.bool))
 
     @property
     def alone(self) -> bool:
@@ -85,6 +89,13 @@ class Regulated(nn.Module):
     def decay_per_h(self) -> Tensor:
         """Decay of every panel product, 1/h."""
         return self.circuit.decay_per_h
+
+    @property
+    def refuted(self) -> tuple[str, ...] | None:
+        """Genes whose law misses more of wild type than chance does; None where that was not tested."""
+        if not bool(self.tested):
+            return None
+        return tuple(name for name, wrong in zip(self.circuit.panel, self.unfit.tolist(), strict=True) if wrong)
 
     @property
     def unit(self) -> Tensor:
@@ -134,7 +145,8 @@ class Regulated(nn.Module):
         """Return the law without these regulations; see `embryo.core.field.Field`."""
         cut = self.circuit.without(edges)
         made = Regulated(cut, self.gradients, self.place, self.birth, self.motion, self.length_um)
-        made.response.copy_(self.response)
+        for own, kept in zip(made.buffers(recurse=False), self.buffers(recurse=False), strict=True):
+            own.copy_(kept)
         return made.eval()
 
     def __call__(self, t: Float[Tensor, ""], state: State) -> Velocity:
@@ -186,6 +198,11 @@ class Bound:
     def unit(self) -> Tensor:
         """expm1(g) at level 1."""
         return self.law.unit
+
+    @property
+    def refuted(self) -> tuple[str, ...] | None:
+        """As of the law."""
+        return self.law.refuted
 
     def begun(self, state: State, t_h: float, material: Float[Tensor, "cells inputs"] | None = None) -> "Bound":
         """Return the law bound anew, to other particles."""

@@ -23,6 +23,7 @@ from embryo.fields.regulated import Growth, Regulated, medium
 from embryo.fit import circuit as circuits
 from embryo.fit import marginals, moving
 from embryo.fit.coupled import Pairs, states
+from embryo.fit.discrepancy import discrepancy
 from embryo.fit.moments import Series
 from embryo.fit.regression import regress
 from embryo.fit.snapshots import Riding
@@ -114,6 +115,12 @@ def regulated(
         place = regress(data, replace(training, reads=("x",)), progress=progress)
         law = Regulated(made, inputs, place, tissue.growth, tissue.motion, wiring.length_um)
     law.response.copy_(response)
+    if all(
+        len(stage.embryo.unique()) > 1 for stage in series.stages
+    ):  # two halves of the embryos tell chance from error
+        wrong = discrepancy(found.numbers, series, wiring.settings, seed=training.seed).unfit()
+        law.tested.fill_(value=True)
+        law.unfit[list(wrong)] = True
     return law.requires_grad_(requires_grad=False).eval()
 
 

@@ -177,3 +177,14 @@ def test_a_law_comes_back_from_its_file(tmp_path: Path) -> None:
     again, _ = fields.load(tmp_path / "law.safetensors")
     for a, b in zip(again(torch.tensor(1.0), s).parts(), field(torch.tensor(1.0), s).parts(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_what_wild_type_says_of_a_law_stays_with_it(tmp_path: Path) -> None:
+    field = law()
+    assert laws.refuted(field) is None
+    field.tested.fill_(True)
+    field.unfit[1] = True
+    fields.save(field, tmp_path / "law.safetensors")
+    again, _ = fields.load(tmp_path / "law.safetensors")
+    for one in (again, again.without([("a", "b")]), again.begun(start(), 0.0)):
+        assert laws.refuted(one) == ("b",)

@@ -96,3 +96,13 @@ def test_what_is_missing_is_said_at_once(cells, pairs) -> None:
     with pytest.raises(SchemaError) as error:
         fit.regulated(flat, pairs, QUICK, fit.Wiring(("wnt",)), torch.eye(18)[:, :5])
     assert [p.found for p in error.value.problems] == ["ligand 'wnt'", "2 columns of positions", "1 stage"]
+
+
+def test_wild_type_refutes_a_law_that_misses_it_and_says_nothing_of_one_embryo(cells, pairs, law) -> None:
+    assert law.refuted is not None
+    hardly = fit.Wiring(("ligand",), settings=fit.Settings(cells=100, places=15, phases=(Phase(iterations=1),)))
+    bad = fit.regulated(cells, pairs, QUICK, hardly, torch.eye(18)[:, :5])
+    assert len(bad.refuted) > len(law.refuted)
+    alone = cells[(cells.obs[schema.EMBRYO].astype(str) == "wt-0").to_numpy()].copy()
+    one = fit.pairs(alone, couple.series(alone, method="tracks"))
+    assert fit.regulated(alone, one, QUICK, hardly, torch.eye(18)[:, :5]).refuted is None

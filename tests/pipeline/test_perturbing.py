@@ -223,6 +223,22 @@ def test_the_tier_is_the_laws() -> None:
     assert told.tier(fields.Still(), "knockout a").letter == "C"
 
 
+def test_a_law_that_wild_type_refutes_is_flagged() -> None:
+    class Known(fields.Still):
+        decay_per_h = unit = torch.ones(1)
+        produce = fields.Still.__call__
+        refuted: tuple[str, ...] | None = ("trunk", "tail")
+
+    (said,) = told.on_wild_type(Known())
+    assert said.startswith("FLAGGED")
+    assert "trunk, tail" in said
+    Known.refuted = ()
+    assert "does not refute" in told.on_wild_type(Known())[0]
+    Known.refuted = None
+    assert "Not tested" in told.on_wild_type(Known())[0]
+    assert told.on_wild_type(fields.Still()) == []
+
+
 def test_support_tells_states_that_training_cells_never_had() -> None:
     rng = np.random.default_rng(0)
 

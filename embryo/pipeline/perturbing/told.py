@@ -42,6 +42,22 @@ def tier(law: Field, label: str) -> Tier:
     return Tier("C", text)
 
 
+def on_wild_type(law: Field) -> list[str]:
+    """Return what wild type says of a law of structure: nothing of one that has none."""
+    if laws.structured(law) is None:
+        return []
+    wrong = laws.refuted(law)
+    if wrong is None:
+        return ["Not tested against wild type: that takes two embryos or more at every stage."]
+    if not wrong:
+        return ["Wild type does not refute the law of any gene (two halves of the embryos, one stage ahead)."]
+    few = ", ".join(wrong[:8]) + (f" and {len(wrong) - 8} more" if len(wrong) > 8 else "")
+    return [
+        f"FLAGGED: wild type refutes the fitted law of {few}: more than 5 % of their change from stage to stage is "
+        "missed, and not by chance. A regulator may be missing; what passes through these genes is not claimed."
+    ]
+
+
 def on_support(reach: pd.DataFrame, abstain_above: float) -> str:
     """Return the sentence about the support."""
     edited, control = (effects.share(reach, arm) for arm in ("edited", "control"))

@@ -110,7 +110,8 @@ def perturb(
     tier = told.tier(bench.laws[0], name)
     abstains = effects.share(reach, "edited") > abstain_above
     split = effects.autonomy(pairs, direct, carrying, genes, bench.fate, bench.support)
-    sure = (tier.sentence, wildtype.sentence(effect, bench.wild[1]), told.on_support(reach, abstain_above))
+    held = told.on_wild_type(bench.laws[0])
+    sure = (tier.sentence, *held, wildtype.sentence(effect, bench.wild[1]), told.on_support(reach, abstain_above))
     sentences = (*sure, *told.on_effects(effect, split, bench, direct), *yardsticks.sentences(effect))
     effect["tier"] = tier.letter
     first = effects.readable(effects.divergence(pairs, bench.fate), "name", posed=bench.posed)
