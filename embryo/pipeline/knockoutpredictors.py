@@ -5,7 +5,7 @@ gene circuit, fitted to wild-type snapshots without couplings (`embryo.fit.regul
 the cells: which gene is secreted. Where a board gives no inputs it finds them as functions of the place in the body.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -93,7 +93,16 @@ def _of_law(known: Known, name: str, tier: str, fitted: Callable[[Known, int], F
             controls[seed] = roll(known, found[seed], (), seed, read=read)
         return Prediction(roll(known, found[seed], (edit,), seed, read=read), control=controls[seed])
 
-    return Predictor(name, "ours", predict, random=True, tier=tier)
+    return Predictor(name, "ours", predict, random=True, tier=tier, doubts=lambda: doubts(name, found))
+
+
+def doubts(name: str, found: Mapping[int, Field]) -> list[str]:
+    """Return which genes of the laws of how many seeds wild type refutes."""
+    wrong = [gene for law in found.values() for gene in laws.refuted(law) or ()]
+    if not wrong:
+        return []
+    listed = ", ".join(f"{gene} ({wrong.count(gene)} of {len(found)} seeds)" for gene in dict.fromkeys(wrong))
+    return [f"{name}: FLAGGED: wild type refutes the fitted law of {listed}; what passes through them is not claimed."]
 
 
 def _fitted(known: Known, seed: int) -> Field:

@@ -143,7 +143,8 @@ class _Job:
         )
         silent = [p.name for p in ours if p.name not in set(result.table["model"])]
         said = [f"{name}: no prediction." for name in silent] + self._unpredicted(loaded, len(ours) - len(silent))
-        return result.table, [*said, *result.sentences]
+        doubts = [sentence for p in ours for sentence in p.doubts()]
+        return result.table, [*said, *doubts, *result.sentences]
 
     @staticmethod
     def _unpredicted(loaded: Loaded, answers: int) -> list[str]:

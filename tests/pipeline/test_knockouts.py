@@ -10,6 +10,7 @@ import yaml
 from anndata import AnnData
 from typer.testing import CliRunner
 
+from embryo import fields
 from embryo.cli import app
 from embryo.core import schema, store, table
 from embryo.core.errors import ConfigError
@@ -197,3 +198,16 @@ def test_the_command_runs_the_job_and_says_where_the_page_lies(tmp_path: Path, m
     ]
     done = CliRunner().invoke(app, argv)
     assert ran == [("try", 4, tmp_path / "out")], done.output
+
+
+def test_laws_that_wild_type_refutes_are_flagged_by_gene_and_seed() -> None:
+    class Law(fields.Still):
+        def __init__(self, *refuted: str) -> None:
+            self.refuted = refuted
+
+    found = {0: Law("trunk", "tail"), 1: Law("trunk"), 2: Law()}
+    (said,) = knockoutpredictors.doubts("gene circuit", found)
+    assert "FLAGGED" in said
+    assert "trunk (2 of 3 seeds), tail (1 of 3 seeds)" in said
+    assert knockoutpredictors.doubts("gene circuit", {0: Law()}) == []
+    assert knockoutpredictors.doubts("network", {0: fields.Still()}) == []

@@ -1,6 +1,6 @@
 """What is judged: predictors by name and role, and the measured embryos that they are held against."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,8 @@ class Predictor:
     tier
         A: conditional on measured perturbations; B: structured, from wild type; C: association only, which may rank but
         claims no size. Empty for floors and ceilings.
+    doubts
+        Asked after all predictions: sentences on why they are not to be believed.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Predictor:
     predict: Callable[[Edit, int], Prediction | EndPopulation | None]
     random: bool = False
     tier: str = ""
+    doubts: Callable[[], Sequence[str]] = tuple
 
     def __call__(self, edit: Edit, seed: int) -> Prediction | None:
         """Return the prediction."""
