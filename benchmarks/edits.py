@@ -4,10 +4,10 @@
 
 A run of the synthetic embryo whose genes obey a circuit (`fit.structure: circuit`, two seeds), its held-out embryo the
 start; every edit is a knock-out, knock-down or over-expression of one panel gene, rolled out with every seed, measured
-and written, without pictures. "One by one" starts `embryo perturb` anew for every edit and keeps no control: five of
-them are timed. "Together" is `embryo perturb --each --jobs N`: the run is opened once a process, its wild type rolled
-once for all. Wall clock and, of the process and its children, processor time; the machine may be shared, so that the
-ratio of processor times is the steadier one.
+and written, without pictures and without genes of like level. "One by one" starts `embryo perturb` anew for every edit
+and keeps no control: five of them are timed. "Together" is `embryo perturb --each --jobs N`: the run is opened once a
+process, its wild type rolled once for all. Wall clock and, of the process and its children, processor time; the machine
+may be shared, so that the ratio of processor times is the steadier one.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def one_by_one(run: Path, records: list[Edit], folder: Path) -> tuple[float, flo
         file = folder / "one.json"
         file.write_text(json.dumps([edit.to_json()]), encoding="utf-8")
         out = folder / f"alone-{k}"
-        wall, cpu = timed(["perturb", str(run), "--edits", str(file), "--each", "--out", str(out)])
+        wall, cpu = timed(["perturb", str(run), "--edits", str(file), "--each", "--nulls", "0", "--out", str(out)])
         walls.append(wall)
         cpus.append(cpu)
     return sum(walls) / len(walls), sum(cpus) / len(cpus)
@@ -69,7 +69,7 @@ def together(run: Path, records: list[Edit], folder: Path, jobs: int) -> tuple[f
     shutil.rmtree(run / "perturbations", ignore_errors=True)
     file = folder / "all.json"
     file.write_text(json.dumps([e.to_json() for e in records]), encoding="utf-8")
-    words = ["perturb", str(run), "--edits", str(file), "--each", "--jobs", str(jobs)]
+    words = ["perturb", str(run), "--edits", str(file), "--each", "--jobs", str(jobs), "--nulls", "0"]
     return timed([*words, "--out", str(folder / f"jobs-{jobs}")])
 
 
