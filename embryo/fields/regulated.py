@@ -79,6 +79,7 @@ class Regulated(nn.Module):
         self.unfit: Tensor
         self.register_buffer("tested", torch.zeros((), dtype=torch.bool))
         self.register_buffer("unfit", torch.zeros(len(circuit.panel), dtype=torch.bool))
+        self.training_edits: tuple[str, ...] = ()
 
     @property
     def alone(self) -> bool:
@@ -116,7 +117,7 @@ class Regulated(nn.Module):
             "birth": None if isinstance(self.birth, Growth) else self.birth.shape(),
             "stages": 0 if motion is None else len(motion.times_h),
             "axes": (0 if motion is None else motion.begin.shape[1]) if isinstance(made, Held) else len(made.low),
-            "held_at_h": made.at_h if isinstance(made, Held) else None,
+            "training_edits": list(self.training_edits), "held_at_h": made.at_h if isinstance(made, Held) else None,
         }  # fmt: skip
 
     @classmethod
@@ -129,7 +130,9 @@ class Regulated(nn.Module):
         if held_at_h is not None:
             inputs = Held(circuit.inputs, [1.0] * len(circuit.inputs), held_at_h)
         motion = Motion(list(map(float, range(shape["stages"]))), shape["axes"]) if shape["stages"] else None
-        return cls(circuit, inputs, place, birth, motion, shape["length_um"])
+        law = cls(circuit, inputs, place, birth, motion, shape["length_um"])
+        law.training_edits = tuple(shape["training_edits"])
+        return law
 
     def begun(self, state: State, t_h: float, material: Float[Tensor, "cells inputs"] | None = None) -> "Bound":
         """Return the law with the place that each particle's tissue had at first as its own, or the inputs it holds."""
@@ -145,6 +148,7 @@ class Regulated(nn.Module):
         """Return the law without these regulations; see `embryo.core.field.Field`."""
         cut = self.circuit.without(edges)
         made = Regulated(cut, self.gradients, self.place, self.birth, self.motion, self.length_um)
+        made.training_edits = self.training_edits
         for own, kept in zip(made.buffers(recurse=False), self.buffers(recurse=False), strict=True):
             own.copy_(kept)
         return made.eval()
@@ -203,6 +207,11 @@ class Bound:
     def refuted(self) -> tuple[str, ...] | None:
         """As of the law."""
         return self.law.refuted
+
+    @property
+    def training_edits(self) -> tuple[str, ...]:
+        """Labels of the measured edits that the law was fitted to."""
+        return self.law.training_edits
 
     def begun(self, state: State, t_h: float, material: Float[Tensor, "cells inputs"] | None = None) -> "Bound":
         """Return the law bound anew, to other particles."""

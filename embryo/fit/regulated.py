@@ -4,7 +4,7 @@ The circuit is fitted without couplings (`embryo.fit.circuit`), and so are growt
 the panel does not tell of the embedding is regressed on the coupled pairs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -32,6 +32,7 @@ from embryo.fit.training import Training
 
 _GONE = 5.0  # decay times between stages after which nothing is left
 _FAINT = 1e-6  # an input below this counts as this: logarithms are taken
+_KNOCKOUT = "knockout "
 _SCALE = 99.0  # percentile of a gene's level over training cells that is its unit
 
 
@@ -71,6 +72,7 @@ def regulated(
     wiring: Wiring,
     response: Float[Tensor, "genes dims"],
     *,
+    trained: Mapping[str, AnnData] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Regulated:
     """Fit a law whose genes obey a circuit.
@@ -88,23 +90,36 @@ def regulated(
         Ligands, and how the circuit is fitted.
     response
         dz/dg of every panel gene.
+    trained
+        Measured knock-outs to learn from, by label (``knockout A``, ``knockout A + knockout B``): cells like those of
+        `adata`, of two stages or more. They grow and move as wild type does; their genes make nothing.
     progress
         Called with (step, steps, running loss) of the last network.
 
     Raises
     ------
     SchemaError
-        If there is no space, there are fewer than two stages, or a ligand is no gene of the panel.
+        If there is no space, there are fewer than two stages, a ligand is no gene of the panel, or a label is no
+        knock-out of its genes.
     """
     panel = tuple(str(g) for g in schema.meta(adata)["panel"])
-    _require(adata, panel, wiring)
+    lost = {label: _silenced(label, panel) for label in trained or {}}
+    _require(adata, panel, wiring, lost)
     unit = torch.as_tensor(_unit(np.asarray(adata.obsm[schema.PANEL], dtype=float)), dtype=torch.float32)
     columns = tuple(panel.index(name) for name in wiring.ligands)
     ligands = Ligands(columns, (medium(wiring.length_um),) * len(columns))
     tissue = Tissue.of(adata, unit, wiring.held) if wiring.posed else None
-    series = swollen(adata, unit, ligands) if tissue is None else tissue.series(unit, ligands)
+
+    def seen(cells: AnnData, silenced: tuple[int, ...] = ()) -> Series:
+        if tissue is None:
+            return replace(swollen(cells, unit, ligands), silenced=silenced)
+        of = tissue if cells is adata else Tissue.of(cells, unit, wiring.held, like=tissue)
+        return of.series(unit, ligands, silenced)
+
+    series = seen(adata)
+    measured = [series, *(seen(cells, lost[label]) for label, cells in (trained or {}).items())]
     inputs = wiring.held or _gradients(series)
-    found = circuits.fit([series], wiring.settings, seed=training.seed, inputs=None if wiring.held else inputs)
+    found = circuits.fit(measured, wiring.settings, seed=training.seed, inputs=None if wiring.held else inputs)
     if wiring.led is not None:
         marginals.refine(found.numbers, series, unit, wiring.led, seed=training.seed)
     made: Circuit = _slowed(found.circuit(panel, inputs.names, wiring.ligands, unit), series)
@@ -115,9 +130,8 @@ def regulated(
         place = regress(data, replace(training, reads=("x",)), progress=progress)
         law = Regulated(made, inputs, place, tissue.growth, tissue.motion, wiring.length_um)
     law.response.copy_(response)
-    if all(
-        len(stage.embryo.unique()) > 1 for stage in series.stages
-    ):  # two halves of the embryos tell chance from error
+    law.training_edits = tuple(lost)
+    if all(len(stage.embryo.unique()) > 1 for stage in series.stages):  # two halves tell chance from error
         wrong = discrepancy(found.numbers, series, wiring.settings, seed=training.seed).unfit()
         law.tested.fill_(value=True)
         law.unfit[list(wrong)] = True
@@ -164,8 +178,10 @@ class Tissue:
     riding: tuple[Riding, ...]
 
     @classmethod
-    def of(cls, adata: AnnData, unit: Float[Tensor, " genes"], held: Held | None = None) -> "Tissue":
-        """Read cells; `held` are the inputs in ``obsm["inputs"]``."""
+    def of(
+        cls, adata: AnnData, unit: Float[Tensor, " genes"], held: Held | None = None, like: "Tissue | None" = None
+    ) -> "Tissue":
+        """Read cells; `held` are the inputs in ``obsm["inputs"]``, `like` is the tissue as which they grow and move."""
         cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
         if schema.MASS in adata.obs:  # a cell that stands for several secretes as much as they do
             cells = replace(cells, log_mass=torch.as_tensor(np.log(adata.obs[schema.MASS].to_numpy(float))).to(cells.g))
@@ -175,8 +191,8 @@ class Tissue:
         stages = tuple(cells[r] for r in rows)
         times = tuple(np.unique(t).tolist())
         crowds = [_crowd(t_h, s, number[r], unit) for t_h, s, r in zip(times, stages, rows, strict=True)]
-        growth = moving.growth(crowds)
-        motion = moving.motion(crowds, growth)
+        growth = moving.growth(crowds) if like is None else like.growth
+        motion = moving.motion(crowds, growth) if like is None else like.motion
         if held is None:
             riding = [Riding(motion.back(c.t_h, c.x)) for c in crowds]
         else:
@@ -186,9 +202,9 @@ class Tissue:
         riding = [replace(own, growth_per_h=b) for own, b in zip(riding, rates, strict=True)]
         return cls(times, stages, tuple(number[r] for r in rows), growth, motion, tuple(riding))
 
-    def series(self, unit: Float[Tensor, " genes"], ligands: Ligands) -> Series:
-        """Return levels, what each cell receives, and what rides with it."""
-        return snapshots(self.times_h, self.states, self.embryos, self.riding, unit, ligands)
+    def series(self, unit: Float[Tensor, " genes"], ligands: Ligands, silenced: tuple[int, ...] = ()) -> Series:
+        """Return levels, what each cell receives, and what rides with it; silenced genes make nothing."""
+        return snapshots(self.times_h, self.states, self.embryos, self.riding, unit, ligands, silenced)
 
 
 def _crowd(t_h: float, state: State, embryo: Int[Tensor, " cells"], unit: Float[Tensor, " genes"]) -> moving.Crowd:
@@ -236,8 +252,20 @@ def _unit(g: Float[np.ndarray, "cells genes"]) -> Float[np.ndarray, " genes"]:
     return np.asarray(np.where(unit > 0, unit, 1.0))
 
 
-def _require(adata: AnnData, panel: Sequence[str], wiring: Wiring) -> None:
+def _silenced(label: str, panel: Sequence[str]) -> tuple[int, ...]:
+    """Return the columns of the genes of a label; none where it is no knock-out of genes of the panel."""
+    words = [part.removeprefix(_KNOCKOUT) for part in label.split(" + ") if part.startswith(_KNOCKOUT)]
+    known = len(words) == len(label.split(" + ")) and all(word in panel for word in words)
+    return tuple(panel.index(word) for word in words) if known else ()
+
+
+def _require(adata: AnnData, panel: Sequence[str], wiring: Wiring, lost: Mapping[str, tuple[int, ...]]) -> None:
     problems = [
+        Problem(f"measured edit {label!r}", "knockout GENE, of genes of the panel", "name others, or leave it out")
+        for label, genes in lost.items()
+        if not genes
+    ]
+    problems += [
         Problem(f"ligand {name!r}", f"a gene of the panel: {', '.join(panel[:12])}", "add it to embed.panel")
         for name in wiring.ligands
         if name not in panel

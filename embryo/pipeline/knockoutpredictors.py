@@ -114,7 +114,9 @@ def _regulated(known: Known, seed: int) -> Field:
     ligands = tuple(g for g in (synthetic.LIGAND,) if g in known.panel)
     wiring = fit.Wiring(ligands, held=_held(known), settings=fit.Settings(cells=_CELLS_OF_CIRCUIT))
     training = fit.Training(steps=_STEPS, width=64, seed=seed)
-    law: Field = fit.regulated(known.wild, _pairs(known, seed), training, wiring, known.response)
+    carried = known.train.obs[schema.PERTURBATION].astype(str).to_numpy()
+    trained = {label: known.train[carried == label] for label in dict.fromkeys(carried) if label}
+    law: Field = fit.regulated(known.wild, _pairs(known, seed), training, wiring, known.response, trained=trained)
     return law
 
 

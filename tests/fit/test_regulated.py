@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from embryo import couple, fit, simulate
+from embryo import couple, fields, fit, perturb, simulate
+from embryo.core import field as laws
 from embryo.core import schema
+from embryo.core.edit import Edit
 from embryo.core.errors import SchemaError
 from embryo.datasets import synthetic
 from embryo.datasets.synthetic import PANEL
 from embryo.fields.circuit import Held, Ligands
 from embryo.fields.regulated import Growth, medium
+from embryo.fit import circuit as circuits
 from embryo.fit.circuit import Phase
 from embryo.fit.regulated import Tissue
 
@@ -19,9 +22,14 @@ QUICK = fit.Training(steps=40, width=16, batch=64)
 
 @pytest.fixture(scope="module")
 def cells():
+    return made()
+
+
+def made(*edits):
     params = synthetic.Params(n_cells=250, mechanics=None, growth=None)
     seen = synthetic.Measurement(random_pose=False, n_genes=18, tracks=True)
-    adata = synthetic.generate(n_embryos=2, seed=3, times_h=(0.0, 1.0, 2.0, 3.0, 4.0), params=params, measurement=seen)
+    how = {"times_h": (0.0, 1.0, 2.0, 3.0, 4.0), "params": params, "measurement": seen}
+    adata = synthetic.generate(n_embryos=2, seed=3, edits=edits, **how)
     level = np.asarray(adata.obsm["truth_g"], dtype=np.float32)
     adata.obsm[schema.PANEL] = np.log1p(level)
     adata.obsm[schema.EMBED] = np.log1p(level)[:, :5]
@@ -106,3 +114,40 @@ def test_wild_type_refutes_a_law_that_misses_it_and_says_nothing_of_one_embryo(c
     alone = cells[(cells.obs[schema.EMBRYO].astype(str) == "wt-0").to_numpy()].copy()
     one = fit.pairs(alone, couple.series(alone, method="tracks"))
     assert fit.regulated(alone, one, QUICK, hardly, torch.eye(18)[:, :5]).refuted is None
+
+
+def test_measured_knock_outs_are_learned_from_and_make_nothing_of_their_gene(
+    cells, pairs, tmp_path, monkeypatch
+) -> None:
+    seen = []
+    real = circuits.fit
+    monkeypatch.setattr(circuits, "fit", lambda series, *a, **k: seen.extend(series) or real(series, *a, **k))
+    hardly = fit.Wiring(("ligand",), settings=fit.Settings(cells=100, places=15, phases=(Phase(iterations=2),)))
+    trained = {"knockout trunk": made(Edit("trunk"))}
+    law = fit.regulated(cells, pairs, QUICK, hardly, torch.eye(18)[:, :5], trained=trained)
+    trunk = PANEL.index("trunk")
+    assert [series.silenced for series in seen] == [(), (trunk,)]
+    assert float(seen[1].stages[-1].y[:, trunk].max()) < 0.1 * float(seen[0].stages[-1].y[:, trunk].max())
+    fields.save(law, tmp_path / "law.safetensors")
+    again = fields.load(tmp_path / "law.safetensors")[0]
+    assert laws.training_edits(again) == laws.training_edits(again.without([])) == ("knockout trunk",)
+    with pytest.raises(SchemaError, match="'overexpress trunk'"):
+        fit.regulated(cells, pairs, QUICK, hardly, torch.eye(18)[:, :5], trained={"overexpress trunk": cells})
+
+
+def test_a_knock_out_that_was_measured_tells_what_wild_type_does_not(cells, pairs) -> None:
+    """With the series of a knock-out the circuit foretells it better, for its genes are held to it."""
+    phases = (Phase(iterations=60), Phase(weak=0.0, windows=(1,), iterations=20, decay=True))
+    wiring = fit.Wiring(("ligand",), settings=fit.Settings(cells=100, places=15, phases=phases))
+    lost = made(Edit("middle"))
+    t = cells.obs[schema.TIME].to_numpy(float)
+    start = fit.states(cells[t == 0.0])
+    truth = fit.states(lost[lost.obs[schema.TIME].to_numpy(float) == 4.0])
+    missed = []
+    for trained in ({}, {"knockout middle": lost}):
+        law = fit.regulated(cells, pairs, QUICK, wiring, torch.eye(18)[:, :5], trained=trained)
+        context = perturb.Context(PANEL, torch.zeros(18, 5), 1.0)
+        held, begin = perturb.apply(laws.begun(law, start, 0.0), start, [Edit("middle")], context, t0_h=0.0)
+        end = simulate.forward(held, begin, (0.0, 4.0), step_h=0.25).at(-1)
+        missed.append(float((end.g - truth.g).square().mean()))
+    assert missed[1] < missed[0]
