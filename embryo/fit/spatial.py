@@ -126,7 +126,8 @@ def spatial_flow(
         )
     rng = np.random.default_rng(training.seed)
     scales, length = _scales(cells, bodies, rng)
-    spacing = _spacing(adata, cells.x, (scales.t0_h, scales.t1_h))
+    seen = np.concatenate([rows for c in couplings for rows in (c.sources, c.targets)])
+    spacing = _spacing(adata, cells.x, seen, (scales.t0_h, scales.t1_h))
     network.standardise(scales, Body(length, spacing, tissue.repulsion / min(b.dt_h for b in bodies)))
     return _descend(network, _Draws(cells, bodies, training, tissue, rng), progress)
 
@@ -261,14 +262,19 @@ def _scales(cells: State, bodies: list[_Start], rng: np.random.Generator) -> tup
     return Scales(seen.mean(0), seen.std(0), torch.cat(rates).square().mean(0).sqrt(), start, end), length
 
 
-def _spacing(adata: AnnData, x: Tensor, window_h: tuple[float, float]) -> tuple[float, float]:
-    """Return the median distance to the nearest cell at both ends of the window, by a line through its logarithm."""
+def _spacing(
+    adata: AnnData, x: Tensor, seen: Int[np.ndarray, " coupled"], window_h: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the median distance to the nearest cell at both ends of the window, by a line through its logarithm.
+
+    Of bodies of which some cell is coupled: what else lies among the cells is held out.
+    """
     t = adata.obs[schema.TIME].to_numpy(float)
     embryo = adata.obs[schema.EMBRYO].astype(str) if schema.EMBRYO in adata.obs else np.zeros(len(t), dtype=str)
     groups = pd.DataFrame({"t": t, "e": np.asarray(embryo)}).groupby(["t", "e"]).indices
     found = []
     for rows in groups.values():
-        if len(rows) > 1:
+        if len(rows) > 1 and np.isin(rows, seen).any():
             far = float(nearest(x[torch.as_tensor(rows)], 1).distance.median())
             found.append((t[rows[0]], np.log(max(far, float(np.finfo(np.float32).tiny)))))
     if not found:

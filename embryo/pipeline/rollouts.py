@@ -98,20 +98,22 @@ def fit_one(
 def _law(
     run: RunFolder, adata: AnnData, pairs: Callable[[], fit.Pairs], training: fit.Training, progress: fit.Progress
 ) -> fields.Learned:
-    """Fit the law that the config asks for: body by body, to stages, with a circuit, or to pairs."""
-    f = run.config.fit
+    """Fit the law that the config asks for: body by body, to stages, with a circuit, or to pairs; on training cells."""
+    f, train = run.config.fit, (adata.obs[cells.SPLIT] == cells.TRAIN).to_numpy()
     if f.neighbours:
         tissue = fit.Tissue(neighbours=f.neighbours, attention=f.attention)
         return fit.spatial_flow(adata, couplings(run), training, tissue, progress=progress)
     if f.structure == "matching":
-        times, stages = _stages(adata)
+        times, stages = _stages(adata[train])
         options = fit.Matching(steps=f.steps, width=f.width, depth=f.depth, time=f.time, seed=training.seed)
         return fit.match(times, stages, options, progress=progress)
     if f.structure == "circuit":
         names, dims = tuple(str(g) for g in schema.meta(adata)["panel"]), adata.obsm[schema.EMBED].shape[1]
         led = fit.Marginals(steps=f.marginal_steps) if f.marginal_steps else None
         wiring = fit.Wiring(tuple(f.ligands), f.ligand_um, posed=f.posed, led=led)
-        return fit.regulated(adata, pairs(), training, wiring, response(run, names, dims), progress=progress)
+        return fit.regulated(
+            adata[train].copy(), pairs(), training, wiring, response(run, names, dims), progress=progress
+        )
     return fit.regress(pairs(), training, progress=progress)
 
 

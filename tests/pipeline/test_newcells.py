@@ -7,6 +7,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData
 from scipy import sparse
 
@@ -212,6 +213,31 @@ def test_the_structure_of_the_law_is_a_setting(run: Path, tmp_path: Path, struct
     law, _ = fields.load(tmp_path / "run/fields/seed-0.safetensors")
     assert isinstance(law, kind)
     assert "1 seeds" in newcells.roll(tmp_path / "run", run / "start.h5ad", tmp_path / "out", until_h=0.5)
+
+
+@pytest.mark.parametrize("law", ["structure=network", "structure=matching", "structure=circuit", "neighbours=4"])
+def test_no_law_sees_what_a_held_out_or_edited_embryo_becomes(law: str, tmp_path: Path) -> None:
+    """Whatever they are after the start, the fitted numbers are the same, bit for bit."""
+    honest, lied = (cells((0.0, 1.0, 2.0)) for _ in range(2))
+    for adata in (honest, lied):
+        edited = (adata.obs[schema.EMBRYO] == "e1").to_numpy()
+        adata.obs[schema.PERTURBATION] = np.where(edited, "knockout gene3", "")
+    hidden = (lied.obs[schema.EMBRYO].isin(["e1", "e2"]) & (lied.obs[schema.TIME] > 0)).to_numpy()
+    counts = lied.layers[schema.COUNTS].toarray()
+    counts[hidden] = counts[hidden][:, ::-1] * 3 + 1
+    lied.X = sparse.csr_matrix(counts)
+    lied.layers[schema.COUNTS] = lied.X.copy()
+    lied.obsm[schema.SPATIAL][hidden] = lied.obsm[schema.SPATIAL][hidden] * 2 + 400.0
+    how = ("seeds=1", "fit.steps=5", "fit.width=8", f"fit.{law}", "embed.dims=3", "measure.neighbours=5")
+    found = []
+    for name, adata in (("honest", honest), ("lied", lied)):
+        read.write(adata, tmp_path / f"{name}.h5ad")
+        held = (*how, 'split.hold_out=["e2"]')
+        pipeline.run(configs.source(tmp_path / f"{name}.h5ad", held), tmp_path / name, until="fit")
+        found.append(fields.load(tmp_path / name / "fields/seed-0.safetensors")[0].state_dict())
+    assert found[0].keys() == found[1].keys()
+    for key, value in found[0].items():
+        assert torch.equal(value, found[1][key]), key
 
 
 def test_what_a_coupling_turned_stays_turned_in_later_stages(run: Path, tmp_path: Path) -> None:
