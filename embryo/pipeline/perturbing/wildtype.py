@@ -42,16 +42,13 @@ def rows(controls: Sequence[Trajectory], wild: Wild, fate: measure.FateClassifie
     Returns
     -------
     pd.DataFrame
-        Tidy rows with ``time_h``, the stored time that is nearest; the interval is over seeds, that of the
-        embryos their quantiles 5 and 95 %.
+        Tidy rows with ``time_h``, the stored time that is nearest (where embryos lie closer in time than what is
+        stored, those nearest to it); the interval is over seeds, that of the embryos their quantiles 5 and 95 %.
     """
     stored = controls[0].times_h.double().numpy()
     begin = [_seen(one.at(0), fate) for one in controls]
     out: list[dict[str, Any]] = []
-    for t, embryos in sorted(wild.items()):
-        if len(embryos) < 2 or not stored[0] < t <= stored[-1] + 1e-6:
-            continue
-        k = int(np.abs(stored - t).argmin())
+    for k, embryos in _nearest(stored, wild):
         at = float(stored[k])
         those = [_seen(state, fate) for state in embryos]
         own = [_seen(one.at(k), fate) for one in controls]
@@ -67,6 +64,17 @@ def rows(controls: Sequence[Trajectory], wild: Wild, fate: measure.FateClassifie
             low, high = np.quantile(spread, [1 - _USUAL, _USUAL])
             out.append(made | {"low": float(low), "high": float(high), "time_h": at})
     return table(out)
+
+
+def _nearest(stored: np.ndarray, wild: Wild) -> list[tuple[int, Sequence[State]]]:
+    """Return stored times after the start, by number, with the embryos that were measured nearest to each."""
+    near: dict[int, float] = {}
+    for t, embryos in sorted(wild.items()):
+        k = int(np.abs(stored - t).argmin())
+        usable = len(embryos) > 1 and stored[0] < t <= stored[-1] + 1e-6 and k > 0
+        if usable and abs(t - stored[k]) < abs(near.get(k, np.inf) - stored[k]):
+            near[k] = t
+    return [(k, wild[t]) for k, t in near.items()]
 
 
 def sentence(found: pd.DataFrame, whose: str) -> str:

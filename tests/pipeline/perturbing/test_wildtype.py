@@ -47,3 +47,16 @@ def test_a_control_with_nothing_to_be_held_against_says_so() -> None:
     found = wildtype.rows([_control(start, start)], {1.0: [start]}, fate, "edit")
     assert found.empty
     assert "no later wild-type embryos" in wildtype.sentence(found, "held-out embryos")
+
+
+def test_embryos_measured_more_often_than_times_are_stored_are_held_to_the_nearest() -> None:
+    rng = np.random.default_rng(0)
+    start, end = _embryo(0.2, 0.0, rng), _embryo(0.6, 1.0, rng)
+    fate = measure.fates(start.z.numpy(), np.where(start.z[:, 0] > 0.5, "a", "b"), neighbours=5, seed=0)
+    wild = {0.2: [start, start], 0.8: [start, start], 0.95: [end, end]}
+    found = wildtype.rows([_control(end, start)], wild, fate, "edit")
+    assert set(found["time_h"]) == {1.0}  # 0.2 h is nearest to the start, which is no forecast
+    assert len(found) == 6
+    value = found.set_index(["metric", "model"])["value"]
+    assert value["levels apart", wildtype.CONTROL] == pytest.approx(0.0, abs=0.02)
+    assert "mean over 1 times" in wildtype.sentence(found, "held-out embryos")
