@@ -41,7 +41,7 @@ def perturb(  # noqa: PLR0913  one option each
     until_h: Annotated[float | None, typer.Option(help="End of the roll-out, hours.")] = None,
     abstain_above: Annotated[float, typer.Option(help="Share of states beyond the training data.")] = 0.5,
     nulls: Annotated[int, typer.Option(help="Genes of like level to edit the same way, for comparison.", min=0)] = 3,
-    jobs: Annotated[int, typer.Option(help="With --each: processes.")] = 1,
+    jobs: Annotated[int, typer.Option(help="With --each: processes.", min=1)] = 1,
     target: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; in RUN/perturbations by default.")] = None,
     keep_pool: Annotated[bool, typer.Option("--keep-pool", help="Product that is there stays and decays.")] = False,
     by_itself: Annotated[bool, typer.Option("--each", help="Every edit by itself, with one control.")] = False,

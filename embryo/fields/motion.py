@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+_ROUNDING_H = 1e-4  # a roll-out counts time in single precision
+
 
 class Motion(nn.Module):
     """Maps ``x -> end + (x - begin) turn`` over the intervals between stages, positions in µm.
@@ -52,8 +54,9 @@ class Motion(nn.Module):
     def _interval(self, t_h: float) -> tuple[int, float | None]:
         """Return the interval of a time and the share of it that has gone; None outside."""
         times = self.times_h.tolist()
-        if not times[0] <= t_h <= times[-1]:
+        if not times[0] - _ROUNDING_H < t_h < times[-1] + _ROUNDING_H:
             return 0, None
+        t_h = float(np.clip(t_h, times[0], times[-1]))
         k = min(int(np.searchsorted(times, t_h, side="right")), len(times) - 1) - 1
         return k, (t_h - times[k]) / (times[k + 1] - times[k])
 

@@ -45,3 +45,11 @@ def test_outside_the_stages_the_tissue_rests() -> None:
     for t in (0.5, 4.5):
         assert torch.equal(law(torch.tensor(t), x), torch.zeros_like(x))
     assert torch.equal(law.back(0.0, x), x)
+
+
+@pytest.mark.parametrize("first", [0.7, 0.1])
+def test_single_precision_of_time_does_not_stop_a_tissue_at_its_first_or_last_stage(first: float) -> None:
+    law = Motion([first, first + 1.0])
+    law.end[0] = 10.0
+    for t in (first, first + 1.0):
+        assert float(law(torch.tensor(t, dtype=torch.float32), torch.zeros(1, 3))[0, 0]) == pytest.approx(10.0)
