@@ -28,9 +28,14 @@ from embryo.fields.flow import FlowNetwork
 from embryo.fields.motion import Motion
 from embryo.fields.posefree import Swelling, depth
 
+_MOST = 2.0  # level, in units of the 99th percentile of cells: growth is read off means, far below
+
 
 class Growth(nn.Module):
-    """Birth minus death, linear in levels: ``base + birth . y``, per hour."""
+    """Birth minus death, linear in levels: ``base + birth . y``, per hour; levels above `_MOST` count as that.
+
+    Inside a step of the solver a gene that is switched on passes far above where it ends, and levels are exponentials.
+    """
 
     def __init__(self, genes: int) -> None:
         super().__init__()
@@ -41,7 +46,7 @@ class Growth(nn.Module):
 
     def forward(self, y: Float[Tensor, "cells genes"]) -> Float[Tensor, " cells"]:
         """Return the rate of every cell."""
-        return self.base[0].to(y) + y @ self.birth.to(y)
+        return self.base[0].to(y) + y.clamp(max=_MOST) @ self.birth.to(y)
 
 
 class Regulated(nn.Module):

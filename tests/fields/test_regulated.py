@@ -188,3 +188,10 @@ def test_what_wild_type_says_of_a_law_stays_with_it(tmp_path: Path) -> None:
     again, _ = fields.load(tmp_path / "law.safetensors")
     for one in (again, again.without([("a", "b")]), again.begun(start(), 0.0)):
         assert laws.refuted(one) == ("b",)
+
+
+def test_levels_never_seen_make_no_more_cells_than_high_ones_do() -> None:
+    law = Growth(2)
+    law.birth.copy_(torch.tensor([0.2, -0.1]))
+    rate = law(torch.tensor([[1.0, 1.0], [2.0, 0.0], [1e6, 0.0]]))
+    torch.testing.assert_close(rate, torch.tensor([0.1, 0.4, 0.4]))
