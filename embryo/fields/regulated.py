@@ -88,8 +88,8 @@ class Regulated(nn.Module):
 
     @property
     def alone(self) -> bool:
-        """No: a cell receives what others secrete."""
-        return False
+        """Whether no cell receives what others secrete, nor lies in a body by their places."""
+        return not self.circuit.ligands and self.motion is not None
 
     @property
     def decay_per_h(self) -> Tensor:
@@ -195,8 +195,12 @@ class Bound:
     law: Regulated
     material: Float[Tensor, "cells axes"]
 
-    alone = False
     embeds = True
+
+    @property
+    def alone(self) -> bool:
+        """As of the law."""
+        return self.law.alone
 
     @property
     def decay_per_h(self) -> Tensor:

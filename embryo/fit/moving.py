@@ -21,6 +21,7 @@ from embryo.fields.regulated import Growth
 from embryo.fit.birth import Rates, births
 
 _FOLDS = 5
+_LEAST_UM = 2.0  # spread that every body has: a few cells have none along some axis, and would be torn apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ def _gaussian(
     share = mass / mass.sum()
     centre = share @ x
     off = x - centre
-    return centre, (share[:, None] * off).T @ off + 1e-9 * torch.eye(x.shape[1]).to(x)
+    return centre, (share[:, None] * off).T @ off + _LEAST_UM**2 * torch.eye(x.shape[1]).to(x)
 
 
 def _root(matrix: Float[Tensor, "space space"]) -> Float[Tensor, "space space"]:

@@ -243,7 +243,8 @@ def _swelling(adata: AnnData, genes: int, dims: int) -> Swelling:
     times, radii = np.unique(t), []
     for t_h in times:
         rows = [torch.as_tensor(np.flatnonzero((t == t_h) & (body == name))) for name in np.unique(body[t == t_h])]
-        radii.append(float(np.median([float(radius_um(cells[own])) for own in rows])))
+        radii.append(float(np.median([float(radius_um(cells[own])) for own in rows if len(own) > 1] or [np.nan])))
+    times, radii = times[np.isfinite(radii)], [r for r in radii if np.isfinite(r)]
     return Swelling.through(times.tolist(), radii, dims, genes)
 
 

@@ -195,3 +195,9 @@ def test_levels_never_seen_make_no_more_cells_than_high_ones_do() -> None:
     law.birth.copy_(torch.tensor([0.2, -0.1]))
     rate = law(torch.tensor([[1.0, 1.0], [2.0, 0.0], [1e6, 0.0]]))
     torch.testing.assert_close(rate, torch.tensor([0.1, 0.4, 0.4]))
+
+
+def test_cells_without_a_ligand_are_alone() -> None:
+    assert laws.alone(law(ligands=()))
+    assert laws.alone(law(ligands=()).begun(start(), 0.0))
+    assert not laws.alone(law())

@@ -46,3 +46,12 @@ def test_a_front_that_grows_does_not_pass_for_motion() -> None:
     torch.testing.assert_close(origin.std(0), wanted.std(0), rtol=0.06, atol=0.0)
     blind = moving.motion(stages, Growth(2)).back(6.0, last)
     assert float((blind - wanted).mean(0).abs().max()) > 5.0  # without growth all cells seem to shift
+
+
+def test_a_stage_of_one_cell_does_not_tear_the_next_apart() -> None:
+    x = 20 * torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    one = moving.Crowd(0.0, torch.ones(1, 2).double(), x[:1], torch.ones(1).double(), torch.zeros(1).long())
+    many = moving.Crowd(1.0, torch.ones(50, 2).double(), x, torch.ones(50).double(), torch.zeros(50).long())
+    found = moving.motion([one, many], Growth(2))
+    near = found(torch.tensor(0.0), x[:1] + 2.0)  # of a start that lies a cell's radius off
+    assert float(near.norm()) < 100.0

@@ -219,8 +219,19 @@ def test_the_tier_is_the_laws() -> None:
         decay_per_h = unit = torch.ones(1)
         produce = fields.Still.__call__
 
-    assert [told.tier(Known(), "knockout a").letter, told.tier(Known(), "knockout b").letter] == ["A", "B"]
-    assert told.tier(fields.Still(), "knockout a").letter == "C"
+    a, b = Edit("a"), Edit("b")
+    asked = [
+        [a],
+        [b],
+        [a, b],
+        [Edit("a", fraction=0.5)],
+        [Edit("a", t_on_h=1.0)],
+        [Edit("a", Operation.KNOCKDOWN, 0.5)],
+    ]
+    assert [told.tier(Known(), edits).letter for edits in asked] == ["A", "B", "B", "B", "B", "B"]
+    Known.training_edits = ("knockout a + knockout b",)
+    assert told.tier(Known(), [b, a]).letter == "A"
+    assert told.tier(fields.Still(), [a]).letter == "C"
 
 
 def test_a_law_that_wild_type_refutes_is_flagged() -> None:

@@ -31,9 +31,9 @@ class Tier:
     sentence: str
 
 
-def tier(law: Field, label: str) -> Tier:
-    """Return the tier of an edit under a law."""
-    if label in laws.training_edits(law):
+def tier(law: Field, edits: Sequence[Edit]) -> Tier:
+    """Return the tier of edits under a law: A where just these, in all cells and at all times, were learned from."""
+    if {edit.words for edit in edits} in [set(label.split(" + ")) for label in laws.training_edits(law)]:
         return Tier("A", "Tier A: the law was fitted to embryos that carry this edit.")
     if laws.structured(law) is not None:
         text = "Tier B: gene regulation structured from wild type; the edit itself was never measured."
@@ -50,7 +50,10 @@ def on_wild_type(law: Field) -> list[str]:
     if wrong is None:
         return ["Not tested against wild type: that takes two embryos or more at every stage."]
     if not wrong:
-        return ["Wild type does not refute the law of any gene (two halves of the embryos, one stage ahead)."]
+        return [
+            "Wild type does not refute the law of any gene (two halves of the embryos, one stage "
+            "ahead; of few embryos the test sees little)."
+        ]
     few = ", ".join(wrong[:8]) + (f" and {len(wrong) - 8} more" if len(wrong) > 8 else "")
     return [
         f"FLAGGED: wild type refutes the fitted law of {few}: more than 5 % of their change from stage to stage is "

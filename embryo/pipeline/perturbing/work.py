@@ -107,7 +107,7 @@ def perturb(
     genes = [e.gene for e in edits if e.operation not in CELL_OPERATIONS]
     effect = _table(bench, edits, pairs, nulls)
     reach = effects.supported(pairs, bench.support)
-    tier = told.tier(bench.laws[0], name)
+    tier = told.tier(bench.laws[0], edits)
     abstains = effects.share(reach, "edited") > abstain_above
     split = effects.autonomy(pairs, direct, carrying, genes, bench.fate, bench.support)
     held = told.on_wild_type(bench.laws[0])
