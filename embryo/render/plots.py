@@ -1,5 +1,6 @@
 """Curves: numbers over time, one small plot per quantity, control beside edit, with the spread of the wild type."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def _plot(axes: Any, table: pd.DataFrame, control: str, colours: Mapping[str, st
 
 
 def _title(table: pd.DataFrame) -> str:
-    metric = str(table["metric"].iloc[0]).replace("_", " ")
+    metric = re.sub(r"_um3?(?=$|\[)", "", str(table["metric"].iloc[0])).replace("_", " ")  # the unit follows by itself
     units = table["unit"].dropna().astype(str).tolist() if "unit" in table.columns else []
     return f"{metric} ({units[0]})" if units and units[0] not in ("", "1") else metric
 

@@ -139,7 +139,8 @@ def page(bench: Bench, edits: Sequence[Edit], found: "Found", pairs: effects.Arm
     """Draw the pictures and write ``report.html``."""
     folder, (control, edited) = found.folder, pairs[0]
     apart = [effects.MEASURED, effects.ADDED, wildtype.CONTROL, wildtype.STILL, wildtype.ONE]
-    rolled = found.table[~found.table["model"].isin(apart)]
+    places = found.table["metric"].str.partition("[")[0].isin(["edge", "middle_um"])  # many: they stand in the tables
+    rolled = found.table[~found.table["model"].isin(apart) & ~places]
     render.curves(results.curve_table(rolled), folder / "curves.png")
     shots = ["curves.png"]
     if control.x.shape[2] >= 2:
