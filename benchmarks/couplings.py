@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 import ot
+import pages
 import pandas as pd
 from anndata import AnnData
 
-from embryo.core import provenance, store
 from embryo.couple import large
 
 DIMS, ISLANDS, ENTROPY, RANK = 50, 40, 0.05, 50
@@ -183,18 +183,8 @@ def main() -> None:
         sys.path.extend([given.also] if given.also and given.measure.startswith("moscot") else [])
         measured(given.measure, given.largest)
         return
-    made = provenance.provenance(0, {}, {})
-    said = __doc__.split("\n\n", 2)[2].strip() if __doc__ else ""
-    text = "\n".join(
-        [
-            f"# Speed of couplings\n\nCommit {made['commit']}; {made['platform']}.\n\n{said}\n",
-            *rows(given.largest, given.also, given.patience),
-        ]
-    )
-    print(text)
-    if given.out is not None:
-        with store.atomic(given.out) as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
+    head = pages.head("Speed of couplings", __doc__)
+    pages.written("\n".join([head, *rows(given.largest, given.also, given.patience)]) + "\n", given.out)
 
 
 if __name__ == "__main__":

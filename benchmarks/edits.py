@@ -20,9 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import pages
+
 from embryo import config as configs
 from embryo import pipeline
-from embryo.core import provenance, store
 from embryo.core.edit import Edit, Operation
 from embryo.datasets.synthetic import PANEL
 
@@ -102,15 +103,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="markdown page to write")
     parser.add_argument("--edits", type=int, default=100)
     given = parser.parse_args()
-    made = provenance.provenance(0, {}, {})
-    said = __doc__.split("\n\n", 2)[2].strip() if __doc__ else ""
-    cores = len(os.sched_getaffinity(0))
-    head = f"# Speed of edits\n\nCommit {made['commit']}; {made['platform']}, {cores} processors.\n\n{said}\n"
-    text = "\n".join([head, *table(given.edits)])
-    print(text)
-    if given.out is not None:
-        with store.atomic(given.out) as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
+    head = pages.head("Speed of edits", __doc__, f", {len(os.sched_getaffinity(0))} processors")
+    pages.written("\n".join([head, *table(given.edits)]) + "\n", given.out)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,8 @@ def main() -> None:
     for k, (embryo, file) in enumerate(starts(run, out)):
         if k < args.most:
             found[embryo] = one(run, file, args.genes, args.inner, out)
-    args.page.write_text("\n".join(page(found, args.genes, run)) + "\n", encoding="utf-8")
+    with store.atomic(args.page) as partial:
+        partial.write_text("\n".join(page(found, args.genes, run)) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

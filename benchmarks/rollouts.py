@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pages
 import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
 from embryo import simulate
 from embryo.core import field as laws
-from embryo.core import provenance, store
 from embryo.core.field import Field
 from embryo.core.state import State
 from embryo.fields.flow import FlowNetwork
@@ -181,18 +181,10 @@ def main() -> None:
     if given.record is not None:
         recorded(given.record, given.out)
         return
-    made = provenance.provenance(0, {}, {})
-    said = __doc__.split("\n\n", 2)[2].strip() if __doc__ else ""
-    about = (
-        f"Commit {made['commit']}; {made['platform']}, {torch.get_num_threads()} threads; torch {torch.__version__}."
-    )
-    lines = [f"# Speed of roll-outs\n\n{about}\n\n{said}\n", *blocks(given.cells, given.repeats)]
+    about = f", {torch.get_num_threads()} threads; torch {torch.__version__}"
+    lines = [pages.head("Speed of roll-outs", __doc__, about), *blocks(given.cells, given.repeats)]
     lines += [*curve(given.repeats), *precision(1024, 20 * given.repeats)]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if given.out is not None:
-        with store.atomic(given.out) as partial:
-            partial.write_text(text, encoding="utf-8")
+    pages.written("\n".join(lines) + "\n", given.out)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ with what was measured there by the energy distance (Szekely and Rizzo 2013, J. 
 log levels and places. Decay stays near what rolling the means has found: spread that decays slowly looks like memory.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -156,23 +155,14 @@ class _Seen:
         return torch.stack(found).mean()
 
 
-def rolled(numbers: Numbers, series: Series, window: Window, step_h: float) -> list[Float[Tensor, "cells genes"]]:
-    """Return the levels of the cells of a window at every stage that it reaches."""
+def rolled(numbers: Numbers, series: Series, window: Window, step_h: float) -> Iterator[Float[Tensor, "cells genes"]]:
+    """Yield the levels of the cells of a window at every stage that it reaches; genes that a knock-out lacks stay."""
     heard = moments.audible(series, numbers.decay)
 
     def law(y: Tensor, given: Tensor, t_h: float) -> Tensor:
         return numbers.production(y, given, t_h, window.material) * heard
 
-    y, out = window.y, []
-    for j in range(len(window.weights)):
-        t0, t1 = series.times_h[window.first + j : window.first + j + 2]
-        count = max(1, int(np.ceil((t1 - t0) / step_h - 1e-9)))
-        shares = [(q / count, t0 + q * (t1 - t0) / count) for q in range(count + 1)]
-        ends = [(torch.lerp(window.columns[j], window.columns[j + 1], share), t) for share, t in shares]
-        for early, late in pairwise(ends):
-            y = shooting.step(y, law, numbers.decay, (early, late))
-        out.append(y)
-    return out
+    return shooting.rolled(series, window, law, numbers.decay, step_h)
 
 
 def _energy(a: Tensor, b: Tensor) -> Tensor:

@@ -185,7 +185,7 @@ class Tissue:
         cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
         if schema.MASS in adata.obs:  # a cell that stands for several secretes as much as they do
             cells = replace(cells, log_mass=torch.as_tensor(np.log(adata.obs[schema.MASS].to_numpy(float))).to(cells.g))
-        named = adata.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in adata.obs else np.zeros(len(t), str)
+        named = _embryos(adata)
         number = torch.as_tensor(np.unique(named, return_inverse=True)[1])
         rows = [torch.as_tensor(np.flatnonzero(t == t_h)) for t_h in np.unique(t)]
         stages = tuple(cells[r] for r in rows)
@@ -218,10 +218,16 @@ def _holding(inputs: Float[Tensor, "cells inputs"], held: Held, t_h: float) -> R
     return Riding((now.clamp(min=_FAINT) / held(t_h, torch.ones_like(now))).log(), now)
 
 
+def _embryos(adata: AnnData) -> np.ndarray:
+    """Return the name of each cell's embryo; one name where there are none."""
+    known = schema.EMBRYO in adata.obs
+    return adata.obs[schema.EMBRYO].astype(str).to_numpy() if known else np.zeros(adata.n_obs, str)
+
+
 def swollen(adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands) -> Series:
     """Return the stages of bodies without a pose: levels, what each cell receives, and how deep it lies in its own."""
     cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
-    named = adata.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in adata.obs else np.zeros(len(t), str)
+    named = _embryos(adata)
     number = np.unique(named, return_inverse=True)[1]
     times, stages, embryos, riding = [], [], [], []
     for t_h in np.unique(t):
@@ -239,7 +245,7 @@ def swollen(adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands) -> 
 def _swelling(adata: AnnData, genes: int, dims: int) -> Swelling:
     """Return how bodies without a pose grow: through the median radius of the embryos of each stage."""
     cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
-    body = adata.obs[schema.EMBRYO].astype(str).to_numpy() if schema.EMBRYO in adata.obs else np.zeros(len(t), str)
+    body = _embryos(adata)
     times, radii = np.unique(t), []
     for t_h in times:
         rows = [torch.as_tensor(np.flatnonzero((t == t_h) & (body == name))) for name in np.unique(body[t == t_h])]

@@ -6,7 +6,7 @@ and signals follow what was measured at the same place of the tissue. From the f
 expressed, counting noise hardly enters: the targets are means.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -85,10 +85,26 @@ def step(
     return guess + (x + torch.expm1(-x)) / (x * decay) * (law(guess, *ends[1]) - now)
 
 
+def rolled(
+    series: Series, window: Window, law: Law, decay: Float[Tensor, " genes"], step_h: float
+) -> Iterator[Float[Tensor, "cells genes"]]:
+    """Yield the levels of the cells of a window at every stage that it reaches, rolled in steps of at most `step_h`."""
+    y = window.y
+    for j, (t0, t1) in enumerate(pairwise(series.times_h[window.first : window.first + len(window.weights) + 1])):
+        count = max(1, int(np.ceil((t1 - t0) / step_h - 1e-9)))
+        at = [
+            (torch.lerp(window.columns[j], window.columns[j + 1], q / count), t0 + q * (t1 - t0) / count)
+            for q in range(count + 1)
+        ]
+        for early, late in pairwise(at):
+            y = step(y, law, decay, (early, late))
+        yield y
+
+
 def residuals(
     series: Series,
     local: Means,
-    rolled: Window,
+    cells: Window,
     law: Law,
     decay: Float[Tensor, " genes"],
     numerics: tuple[float, float],
@@ -101,8 +117,8 @@ def residuals(
     ----------
     series, local
         The data and their local means.
-    rolled
-        Cells to roll.
+    cells
+        To be rolled.
     law
         ``law(y, columns, t_h)``: production in levels per hour; `columns` as given, interpolated in time.
     decay
@@ -111,19 +127,10 @@ def residuals(
         Longest step in hours, and the levels that are added in quadrature to the noise by chance.
     """
     step_h, floor = numerics
-    y, left = rolled.y, []
-    heard = audible(series, decay)
-    for j, weight in enumerate(rolled.weights):
-        number = rolled.first + j
-        t0, t1 = series.times_h[number], series.times_h[number + 1]
-        count = max(1, int(np.ceil((t1 - t0) / step_h - 1e-9)))
-        at = [
-            (torch.lerp(rolled.columns[j], rolled.columns[j + 1], q / count), t0 + q * (t1 - t0) / count)
-            for q in range(count + 1)
-        ]
-        for early, late in pairwise(at):
-            y = step(y, law, decay, (early, late))
-        seen = local.seen[number + 1] * local.seen[rolled.first]
-        scale = seen[:, None] * heard / torch.sqrt(local.noise[number + 1] + floor**2)
-        left.append((local.level[number + 1] - weight.T @ y) * scale)
+    left, heard = [], audible(series, decay)
+    for j, y in enumerate(rolled(series, cells, law, decay, step_h)):
+        number = cells.first + j + 1
+        seen = local.seen[number] * local.seen[cells.first]
+        scale = seen[:, None] * heard / torch.sqrt(local.noise[number] + floor**2)
+        left.append((local.level[number] - cells.weights[j].T @ y) * scale)
     return torch.stack(left)

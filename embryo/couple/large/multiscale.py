@@ -25,13 +25,10 @@ _COOLING = 0.5  # of the entropy, from stage to stage
 _COLD = 0.06  # entropy at the end, in units of what the last of the cheapest partners costs more than the first
 _WARM = 5.0  # entropy to begin with where prices are known, in units of that at the end
 _ITERATIONS = 40  # of Sinkhorn at each stage
-_EXACT = (
-    200_000  # nodes of a side up to which the network simplex is worth its time, which grows as their square nearly
-)
+_EXACT = 200_000  # nodes of a side up to which the network simplex is worth its time: nearly their square
 _COLDER = (0.5, 0.25, 0.12, 0.06)  # of the entropy at the end: there a plan beyond that costs .005 % more (measured)
 _NEARLY = 100  # iterations of Sinkhorn at each of them
 _FAINT = 1e-3  # share of a cell's mass below which a pair is left out of such a plan
-
 _NOT_THERE = 5e-2  # relative error of a marginal above which such a plan has not converged
 
 Tau = tuple[float, float]
@@ -79,7 +76,8 @@ class Solved:
     prices
         Potentials at a small entropy: of all that nearly prove the plan, those in the midst. They choose other pairs.
     sharp
-        Potentials of the plan: no arc is worth more than its cost, and all that it uses are worth as much.
+        Potentials of the plan: of one by the simplex no arc is worth more than its cost, and all that it uses are worth
+        as much; of an entropic one nearly so.
     plan
         The cheapest plan on these arcs. Where a marginal is relaxed, or between more nodes than the network simplex is
         tried on: an entropic plan of so little entropy that it is next to the best, whose sources keep their weights

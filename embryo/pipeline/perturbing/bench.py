@@ -8,6 +8,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from embryo import fields, fit, measure, perturb, read
@@ -21,7 +22,7 @@ from embryo.core.state import State
 from embryo.core.trajectory import Trajectory
 from embryo.pipeline import boards, cells, results, rollouts, starts
 from embryo.pipeline.folder import RunFolder, contents, fingerprint
-from embryo.pipeline.perturbing import arms
+from embryo.pipeline.perturbing import arms, wildtype
 from embryo.pipeline.perturbing.support import Support
 
 FOLDER = "perturbations"
@@ -189,6 +190,11 @@ class Bench:
         return out, whose
 
     @cached_property
+    def beside(self) -> pd.DataFrame:
+        """The controls beside wild type measured later: one table for all edits of the start."""
+        return wildtype.rows(self.controls, self.wild[0], self.fate)
+
+    @cached_property
     def motion(self) -> Rigid | None:
         """From the start's own frame to the body frame; None without positions."""
         if schema.SPATIAL not in self.new.obsm:
@@ -216,6 +222,14 @@ class Bench:
             "step_h": s.step_h, "method": s.method, "panel": self.panel, "frame": self.frame, "cells": self.names,
             "device": s.device, "provenance": about,
         }  # fmt: skip
+
+    def rolled(
+        self, k: int, edits: Sequence[Edit], donors: Sequence[arms.Donors] = (), law: Field | None = None
+    ) -> Trajectory:
+        """Return the edited roll-out of the k-th seed, under its own law or the one that is given."""
+        context, how = self.context(self.seeds[k]), self.how(self.seeds[k], edits)
+        field = self.laws[k] if law is None else law
+        return arms.edited(field, self.state, self.times_h, edits, context, donors, growth=self.growth, how=how)
 
     @property
     def frame(self) -> Any:

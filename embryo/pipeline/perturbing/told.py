@@ -138,7 +138,7 @@ def _anyway(last: pd.DataFrame) -> pd.DataFrame:
 def page(bench: Bench, edits: Sequence[Edit], found: "Found", pairs: effects.Arms) -> None:
     """Draw the pictures and write ``report.html``."""
     folder, (control, edited) = found.folder, pairs[0]
-    apart = [effects.MEASURED, effects.ADDED, wildtype.CONTROL, wildtype.STILL, wildtype.ONE]
+    apart = [effects.MEASURED, effects.ADDED, *wildtype.MODELS]
     places = found.table["metric"].str.partition("[")[0].isin(["edge", "middle_um"])  # many: they stand in the tables
     rolled = found.table[~found.table["model"].isin(apart) & ~places]
     render.curves(results.curve_table(rolled), folder / "curves.png")
@@ -148,7 +148,7 @@ def page(bench: Bench, edits: Sequence[Edit], found: "Found", pairs: effects.Arm
         moments = render.Moments({"control": control, found.label: edited}, colour, name=what, unit=unit)
         render.picture(list(moments[-1]), folder / "embryos.png")
         shots.insert(0, "embryos.png")
-    beside = found.table["model"].isin([wildtype.CONTROL, wildtype.STILL, wildtype.ONE])
+    beside = found.table["model"].isin(wildtype.MODELS)
     yard = found.table[beside].drop(columns=["board", "tier", "beyond_repeats", "time_h"])
     effect = found.table[~beside]
     last = effect[effect["time_h"] == effect["time_h"].max()].drop(columns=["time_h", "board", "tier"])

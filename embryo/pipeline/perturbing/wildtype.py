@@ -15,13 +15,14 @@ from embryo.measure.moment import moment
 CONTROL = "control beside measured wild type"
 STILL = "no change beside measured wild type"
 ONE = "one wild-type embryo beside the others"
+MODELS = (CONTROL, STILL, ONE)
 METRICS = {"fates apart": "1", "levels apart": "log1p"}
 _USUAL = 0.95  # quantile of wild-type embryos beyond which a control is none of them
 
 Wild = Mapping[float, Sequence[State]]
 
 
-def rows(controls: Sequence[Trajectory], wild: Wild, fate: measure.FateClassifier, board: str) -> pd.DataFrame:
+def rows(controls: Sequence[Trajectory], wild: Wild, fate: measure.FateClassifier) -> pd.DataFrame:
     """Hold the control against wild-type embryos measured at later times.
 
     Two distances from the mean over these embryos: ``fates apart``, half the sum of absolute differences of fate
@@ -36,8 +37,6 @@ def rows(controls: Sequence[Trajectory], wild: Wild, fate: measure.FateClassifie
         Embryos by time, hours; times with fewer than two are left out: nothing is known of how embryos differ.
     fate
         The read-out of fates.
-    board
-        Label of the edit.
 
     Returns
     -------
@@ -55,7 +54,7 @@ def rows(controls: Sequence[Trajectory], wild: Wild, fate: measure.FateClassifie
         apart = {CONTROL: [_apart(one, those) for one in own], STILL: [_apart(one, those) for one in begin]}
         single = [_apart(one, those[:j] + those[j + 1 :]) for j, one in enumerate(those)]
         for m, (metric, unit) in enumerate(METRICS.items()):
-            about = {"board": board, "split": f"t={at:g} h", "metric": metric, "unit": unit}
+            about = {"board": "", "split": f"t={at:g} h", "metric": metric, "unit": unit}
             for model, values in apart.items():
                 role: Any = "control" if model == CONTROL else "floor"
                 out.append(row(model=model, role=role, values=[v[m] for v in values], **about) | {"time_h": at})
@@ -118,6 +117,5 @@ def _seen(state: State, fate: measure.FateClassifier) -> _Seen:
 
 def _apart(one: _Seen, others: Sequence[_Seen]) -> tuple[float, float]:
     share = pd.concat([s for s, _ in others], axis=1).fillna(0.0).mean(axis=1)
-    own, share = one[0].align(share, fill_value=0.0)
     level = np.mean([g for _, g in others], axis=0)
-    return float(0.5 * np.abs(own - share).sum()), float(np.sqrt(((one[1] - level) ** 2).mean()))
+    return measure.bray_curtis(one[0], share), float(np.sqrt(((one[1] - level) ** 2).mean()))

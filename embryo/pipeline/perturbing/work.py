@@ -127,9 +127,9 @@ def _table(bench: Bench, edits: Sequence[Edit], pairs: effects.Arms, nulls: int)
     one, two = zip(*pairs, strict=True)
     name, seed = label(edits), bench.run.config.seed
     effect = measure.difference(one, two, fate=bench.fate, repeats=bench.repeats, board=name, seed=seed)
-    floors = yardsticks.yardsticks(bench, edits, name, nulls)
+    floors = yardsticks.yardsticks(bench, edits, two[0], name, nulls)
     added = effects.added(pairs, bench.measured, bench.fate, name, sorted(set(effect["time_h"])))
-    wild = wildtype.rows(one, bench.wild[0], bench.fate, name)
+    wild = bench.beside.assign(board=name)
     found = effects.readable(pd.concat([effect, floors, added, wild], ignore_index=True), "metric", posed=bench.posed)
     found["beyond_repeats"] = found["beyond_repeats"].eq(other=True)
     return found
@@ -139,8 +139,6 @@ def _member(
     bench: Bench, k: int, edits: Sequence[Edit], law: laws.Field | None = None
 ) -> tuple[Trajectory, np.ndarray]:
     """Return the edited roll-out of one seed, and which particles of the start carry any edit."""
-    seed = bench.seeds[k]
-    context = bench.context(seed)
     donors = []
     for n, edit in enumerate(e for e in edits if e.operation is Operation.GRAFT):
         state, cells = bench.graft(str(edit.file))
@@ -148,11 +146,9 @@ def _member(
         types = tuple(cells.obs[schema.CELL_TYPE].astype(str)) if known else ("",) * cells.n_obs
         names = tuple(f"graft {n + 1}: {name}" for name in cells.obs_names)
         donors.append(arms.Donors(state, max(edit.t_on_h, bench.times_h[0]), names, types))
-    how = bench.how(seed, edits)
-    field = bench.laws[k] if law is None else law
-    rolled = arms.edited(field, bench.state, bench.times_h, edits, context, donors, growth=bench.growth, how=how)
+    rolled = bench.rolled(k, edits, donors, law)
     own = [edit for edit in edits if edit.operation is not Operation.GRAFT]
-    masks = edits_of.carriers(own, bench.state, context).any(dim=0).cpu().numpy()
+    masks = edits_of.carriers(own, bench.state, bench.context(bench.seeds[k])).any(dim=0).cpu().numpy()
     founders = rolled.provenance.get("founder")
     return rolled, masks if founders is None else masks[_founders_in_pair(bench, k, rolled)]
 

@@ -22,8 +22,8 @@ RANDOM, SHIFT, DELAY = "matched random genes", "the edit alone", "developmental 
 GENES = 3  # drawn to match an edited gene, by default
 
 
-def yardsticks(bench: Bench, edits: Sequence[Edit], board: str, genes: int = GENES) -> pd.DataFrame:
-    """Return rows of role ``floor`` like those of `measure.difference`, of the first seed of the run.
+def yardsticks(bench: Bench, edits: Sequence[Edit], edited: Trajectory, board: str, genes: int = GENES) -> pd.DataFrame:
+    """Return rows of role ``floor`` like those of `measure.difference`, of the first seed of the run and its `edited`.
 
     ``matched random genes``
         The same operations on other genes of the panel, those nearest in mean level over the control's roll-out; mean
@@ -38,10 +38,10 @@ def yardsticks(bench: Bench, edits: Sequence[Edit], board: str, genes: int = GEN
     of_genes = [edit for edit in edits if edit.operation in GENE_OPERATIONS]
     frames = []
     if of_genes and len(of_genes) == len(edits):
-        others = [rolled(bench, swapped) for swapped in matched(bench, of_genes, genes)]
+        others = [bench.rolled(0, swapped) for swapped in matched(bench, of_genes, genes)]
         effects = [_differences(bench, control, other, board) for other in others]
         frames += [_pooled(effects, board)] if effects else []
-        shifted = shift(bench, of_genes, rolled(bench, of_genes))
+        shifted = shift(bench, of_genes, edited)
         frames.append(_as_floor(_differences(bench, control, shifted, board), SHIFT))
     frames.append(_as_floor(_differences(bench, control, delayed(control), board), DELAY))
     return pd.concat(frames, ignore_index=True)
@@ -65,14 +65,6 @@ def matched(bench: Bench, edits: Sequence[Edit], many: int) -> list[list[Edit]]:
 
 def _apart(level: np.ndarray, own: float) -> Callable[[int], float]:
     return lambda k: abs(float(level[k]) - own)
-
-
-def rolled(bench: Bench, edits: Sequence[Edit]) -> Trajectory:
-    """Return the roll-out of the first seed with these edits."""
-    seed = bench.seeds[0]
-    how = bench.how(seed, edits)
-    context = bench.context(seed)
-    return arms.edited(bench.laws[0], bench.state, bench.times_h, edits, context, growth=bench.growth, how=how)
 
 
 def shift(bench: Bench, edits: Sequence[Edit], edited: Trajectory) -> Trajectory:
