@@ -144,11 +144,13 @@ class Fit(Section):
     width: int = Field(128, ge=1)
     depth: int = Field(3, ge=1)
     head_depth: int = Field(0, ge=0, description="hidden layers of each head of its own")
-    structure: Literal["network", "matching", "circuit"] = Field(
+    structure: Literal["network", "matching", "circuit", "circuit+residual"] = Field(
         "network",
         description="network: flow matching on couplings; matching: stages matched without couplings; circuit: genes "
-        "obey a regulatory circuit, fitted without couplings (3D series)",
+        "obey a regulatory circuit, fitted without couplings (3D series); circuit+residual: with functions of place "
+        "and time in the production that read no gene",
     )
+    residual: float = Field(0.1, gt=0, description="with circuit+residual: penalty of these functions")
     ligands: list[str] = Field(default_factory=list, description="with circuit: panel genes that are secreted")
     ligand_um: float = Field(12.0, gt=0, description="with circuit: length over which their signal falls")
     posed: bool = Field(
@@ -297,7 +299,7 @@ def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
     if config.fit.structure != "network" and config.fit.neighbours:
         found = f"fit.structure = {config.fit.structure} with fit.neighbours"
         raise ConfigError(Problem(found, "one kind of law", "set fit.neighbours to 0"), subject=subject)
-    if config.fit.structure != "circuit" and (config.fit.marginal_steps or not config.fit.posed):
+    if not config.fit.structure.startswith("circuit") and (config.fit.marginal_steps or not config.fit.posed):
         found = f"fit.structure = {config.fit.structure} with fit.posed or fit.marginal_steps set"
         raise ConfigError(Problem(found, "a circuit", "set fit.structure to circuit"), subject=subject)
     if config.fit.smooth and config.fit.geodesic is not None:

@@ -27,6 +27,7 @@ from embryo.fields.circuit import Circuit, CircuitField, Gradients, Held, Ligand
 from embryo.fields.flow import FlowNetwork
 from embryo.fields.motion import Motion
 from embryo.fields.posefree import Swelling, depth
+from embryo.fields.residual import Beside, Residual
 
 _MOST = 2.0  # level, in units of the 99th percentile of cells: growth is read off means, far below
 
@@ -67,6 +68,8 @@ class Regulated(nn.Module):
         Of the tissue; None where it swells.
     length_um
         Screening length of every ligand.
+    residual
+        Functions of place and time in the production, the first of the circuit's inputs; None for the circuit alone.
     """
 
     embeds = True
@@ -74,11 +77,11 @@ class Regulated(nn.Module):
 
     def __init__(
         self, circuit: Circuit, gradients: Gradients | Held, place: FlowNetwork | Swelling, birth: Growth | FlowNetwork,
-        motion: Motion | None, length_um: float,
+        motion: Motion | None, length_um: float, residual: Residual | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.circuit, self.gradients, self.place, self.birth = circuit, gradients, place, birth
-        self.motion, self.length_um = motion, length_um
+        self.motion, self.length_um, self.residual = motion, length_um, residual
         self.register_buffer("response", torch.zeros(len(circuit.panel), place.columns["z"]))
         self.tested: Tensor
         self.unfit: Tensor
@@ -123,19 +126,22 @@ class Regulated(nn.Module):
             "stages": 0 if motion is None else len(motion.times_h),
             "axes": (0 if motion is None else motion.begin.shape[1]) if isinstance(made, Held) else len(made.low),
             "training_edits": list(self.training_edits), "held_at_h": made.at_h if isinstance(made, Held) else None,
+            "residual": None if self.residual is None else self.residual.shape(),
         }  # fmt: skip
 
     @classmethod
     def from_shape(cls, shape: dict[str, Any]) -> "Regulated":
         """Build an unfitted law of a shape that `shape` returned."""
         circuit, held_at_h = Circuit.from_shape(shape["circuit"]), shape["held_at_h"]
+        residual = Residual.from_shape(shape["residual"]) if shape.get("residual") else None
         place = (Swelling if "times_h" in shape["place"] else FlowNetwork).from_shape(shape["place"])
         birth = FlowNetwork.from_shape(shape["birth"]) if shape["birth"] else Growth(len(circuit.panel))
         inputs: Gradients | Held = Gradients([0.0] * shape["axes"], [1.0] * shape["axes"])
         if held_at_h is not None:
-            inputs = Held(circuit.inputs, [1.0] * len(circuit.inputs), held_at_h)
+            own = circuit.inputs[0 if residual is None else len(residual.names) :]
+            inputs = Held(own, [1.0] * len(own), held_at_h)
         motion = Motion(list(map(float, range(shape["stages"]))), shape["axes"]) if shape["stages"] else None
-        law = cls(circuit, inputs, place, birth, motion, shape["length_um"])
+        law = cls(circuit, inputs, place, birth, motion, shape["length_um"], residual)
         law.training_edits = tuple(shape["training_edits"])
         return law
 
@@ -152,7 +158,7 @@ class Regulated(nn.Module):
     def without(self, edges: Sequence[tuple[str, str]]) -> "Regulated":
         """Return the law without these regulations; see `embryo.core.field.Field`."""
         cut = self.circuit.without(edges)
-        made = Regulated(cut, self.gradients, self.place, self.birth, self.motion, self.length_um)
+        made = Regulated(cut, self.gradients, self.place, self.birth, self.motion, self.length_um, self.residual)
         made.training_edits = self.training_edits
         for own, kept in zip(made.buffers(recurse=False), self.buffers(recurse=False), strict=True):
             own.copy_(kept)
@@ -170,7 +176,8 @@ class Regulated(nn.Module):
         self, t: Float[Tensor, ""], state: State, material: Float[Tensor, "cells axes"], change: Change
     ) -> Velocity:
         """Velocity of particles whose places in the body were `material`."""
-        law = CircuitField(self.circuit, self.gradients, self.ligands, material)
+        read = self.gradients if self.residual is None else Beside(self.residual, self.gradients)
+        law = CircuitField(self.circuit, read, self.ligands, material)
         dg = law.produce(t, state, change).dg
         there, response = self.place(t, state), self.response.to(dg)
         dz = dg @ response + there.dz - there.dg @ response

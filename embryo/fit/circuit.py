@@ -19,6 +19,7 @@ from embryo.fit.moments import Kernels, Means, Series
 from embryo.fit.shooting import Window
 
 _ROUND = 60  # iterations between two measurements of the curvature
+RIDGE = 1e-6  # of every weight
 _SOFT = 1e-3  # below the square root of this a weight is as good as zero to the L1 penalty
 
 
@@ -100,9 +101,14 @@ class Numbers(nn.Module):
         Where decay starts.
     inputs
         A module ``(t_h, material) -> inputs`` with numbers of its own, or None where inputs are given.
+    ridge
+        Penalty of the square of the weights of each column; the same small one for all by default.
     """
 
-    def __init__(self, genes: int, columns: int, decay_per_h: float, inputs: nn.Module | None = None) -> None:
+    def __init__(
+        self, genes: int, columns: int, decay_per_h: float, inputs: nn.Module | None = None,
+        ridge: Float[Tensor, " columns"] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         real = torch.float64
         self.weights = nn.Parameter(torch.zeros(genes, columns, dtype=real))
@@ -110,6 +116,8 @@ class Numbers(nn.Module):
         self.log_decay = nn.Parameter(torch.full((genes,), float(np.log(decay_per_h)), dtype=real))
         self.log_scale = nn.Parameter(torch.zeros(genes, dtype=real))
         self.inputs = inputs
+        self.ridge: Tensor
+        self.register_buffer("ridge", torch.full((columns,), RIDGE, dtype=real) if ridge is None else ridge)
 
     @property
     def decay(self) -> Float[Tensor, " genes"]:
@@ -213,6 +221,7 @@ def fit(
     seed: int,
     inputs: nn.Module | None = None,
     prior: Float[Tensor, "genes columns"] | None = None,
+    ridge: Float[Tensor, " columns"] | None = None,
     start: Numbers | None = None,
 ) -> Fitted:
     """Fit one circuit to all series.
@@ -230,6 +239,8 @@ def fit(
     prior
         Penalty of every weight relative to `l1`: 1 where nothing is known, less (0.05) on likely edges, more on
         unlikely ones.
+    ridge
+        As of `Numbers`: more on columns that are to explain only what no other can.
     start
         Numbers to start from, changed in place; by default no regulation at all.
 
@@ -243,7 +254,7 @@ def fit(
     known = stage.inputs.shape[1] + stage.signals.shape[1]
     free = 0 if inputs is None else inputs(0.0, stage.material[:1]).shape[1]
     genes = stage.y.shape[1]
-    numbers = start or Numbers(genes, genes + free + known, settings.decay_per_h, inputs)
+    numbers = start or Numbers(genes, genes + free + known, settings.decay_per_h, inputs, ridge)
     kernels = Kernels.over(series[0], settings.places, settings.width, seed)
     lengths = [length for phase in settings.phases for length in phase.windows]
     ready = [prepare(one, kernels, lengths, settings.cells, seed) for one in series]
@@ -268,7 +279,7 @@ def _penalty(numbers: Numbers, settings: Settings, prior: Tensor | None) -> Tens
     wide = (odd**2).sum() + (numbers.log_scale**2).sum()
     return (
         settings.l1 * (size if prior is None else prior * size).sum()
-        + 1e-6 * (w**2).sum()
+        + (numbers.ridge * w**2).sum()
         + (1e-3 * wide / settings.spread**2)
     )
 
@@ -314,5 +325,5 @@ def _curvature(
             for a in range(len(w)):
                 slope = (k.T @ (steep[:, a, None] * z)) * scale[:, a, None]
                 total[a] += slope.T @ slope / one.local.level[..., 0].numel() / len(w) / len(ready)
-    bend = settings.l1 * (1.0 if prior is None else prior) / (w.abs() + 0.1) + 2e-6
+    bend = settings.l1 * (1.0 if prior is None else prior) / (w.abs() + 0.1) + 2 * numbers.ridge
     return total + torch.diag_embed(torch.cat([bend, torch.full_like(w[:, :1], 1e-5)], 1))

@@ -100,7 +100,8 @@ def _penalty(numbers: Numbers, spread: Tensor, begun: Tensor, settings: Settings
     scaled = numbers.weights * spread
     drift = (numbers.log_decay - begun).square().sum()
     rate = 1e-3 * numbers.log_scale.square().sum()
-    return settings.held * drift + rate + settings.l1 * torch.sqrt(scaled**2 + _SOFT).sum()
+    ridge = (numbers.ridge * numbers.weights**2).sum()
+    return settings.held * drift + rate + ridge + settings.l1 * torch.sqrt(scaled**2 + _SOFT).sum()
 
 
 class _Scaled(nn.Module):

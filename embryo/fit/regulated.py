@@ -20,6 +20,7 @@ from embryo.fields.circuit import Circuit, Gradients, Held, Ligands
 from embryo.fields.motion import Motion
 from embryo.fields.posefree import Swelling, depth, radius_um
 from embryo.fields.regulated import Growth, Regulated, medium
+from embryo.fields.residual import FAINT, Beside, Residual
 from embryo.fit import circuit as circuits
 from embryo.fit import marginals, moving
 from embryo.fit.coupled import Pairs, states
@@ -31,7 +32,6 @@ from embryo.fit.snapshots import series as snapshots
 from embryo.fit.training import Training
 
 _GONE = 5.0  # decay times between stages after which nothing is left
-_FAINT = 1e-6  # an input below this counts as this: logarithms are taken
 _KNOCKOUT = "knockout "
 _SCALE = 99.0  # percentile of a gene's level over training cells that is its unit
 
@@ -53,6 +53,9 @@ class Wiring:
     held
         Inputs measured in every cell, ``obsm["inputs"]``, and how they fade; None to find inputs as functions of the
         place in the body.
+    residual
+        Penalty of a residual of place and time in the production (`embryo.fields.residual`): of the squared weight of
+        its smoothest functions, more for rougher ones. None for the circuit alone.
     settings
         Of the fit.
     """
@@ -62,6 +65,7 @@ class Wiring:
     posed: bool = True
     led: marginals.Settings | None = None
     held: Held | None = None
+    residual: float | None = None
     settings: circuits.Settings = field(default_factory=circuits.Settings)
 
 
@@ -119,16 +123,18 @@ def regulated(
     series = seen(adata)
     measured = [series, *(seen(cells, lost[label]) for label, cells in (trained or {}).items())]
     inputs = wiring.held or _gradients(series)
-    found = circuits.fit(measured, wiring.settings, seed=training.seed, inputs=None if wiring.held else inputs)
+    residual = None if wiring.residual is None else _residual(series)
+    found = _circuit(measured, inputs, residual, wiring, training.seed)
     if wiring.led is not None:
         marginals.refine(found.numbers, series, unit, wiring.led, seed=training.seed)
-    made: Circuit = _slowed(found.circuit(panel, inputs.names, wiring.ligands, unit), series)
+    names = (*(() if residual is None else residual.names), *inputs.names)
+    made: Circuit = _slowed(found.circuit(panel, names, wiring.ligands, unit), series)
     if tissue is None:
         birth = regress(data, replace(training, reads=("g",)), progress=progress)
-        law = Regulated(made, inputs, _swelling(adata, *response.shape), birth, None, wiring.length_um)
+        law = Regulated(made, inputs, _swelling(adata, *response.shape), birth, None, wiring.length_um, residual)
     else:
         place = regress(data, replace(training, reads=("x",)), progress=progress)
-        law = Regulated(made, inputs, place, tissue.growth, tissue.motion, wiring.length_um)
+        law = Regulated(made, inputs, place, tissue.growth, tissue.motion, wiring.length_um, residual)
     law.response.copy_(response)
     law.training_edits = tuple(lost)
     if all(len(stage.embryo.unique()) > 1 for stage in series.stages):  # two halves tell chance from error
@@ -143,6 +149,28 @@ def _gradients(series: Series) -> Gradients:
     material = torch.cat([s.material for s in series.stages])
     low, high = (material.quantile(q, dim=0).tolist() for q in (0.01, 0.99))
     return Gradients(low, high, series.times_h[0])
+
+
+def _residual(series: Series) -> Residual:
+    """Return functions on the box of places and times that was seen."""
+    material = torch.cat([s.material for s in series.stages])
+    low, high = (material.quantile(q, dim=0).tolist() for q in (0.01, 0.99))
+    return Residual([*low, series.times_h[0]], [*high, series.times_h[-1]])
+
+
+def _circuit(
+    measured: Sequence[Series], inputs: Gradients | Held, residual: Residual | None, wiring: Wiring, seed: int
+) -> circuits.Fitted:
+    """Fit the circuit; the columns of a residual come first, with a ridge of their own."""
+    free = None if isinstance(inputs, Held) else inputs  # held ones are measured in every cell
+    if residual is None:
+        return circuits.fit(measured, wiring.settings, seed=seed, inputs=free)
+    stage = measured[0].stages[0]
+    genes, first = stage.y.shape[1], stage.y.shape[1] + len(residual.names)
+    ridge = torch.full((first + len(inputs.names) + stage.signals.shape[1],), circuits.RIDGE, dtype=torch.float64)
+    ridge[genes:first] += float(wiring.residual or 0.0) * residual.roughness
+    read = residual if free is None else Beside(residual, free)
+    return circuits.fit(measured, wiring.settings, seed=seed, inputs=read, ridge=ridge)
 
 
 def _slowed(circuit: Circuit, series: Series) -> Circuit:
@@ -215,7 +243,7 @@ def _crowd(t_h: float, state: State, embryo: Int[Tensor, " cells"], unit: Float[
 def _holding(inputs: Float[Tensor, "cells inputs"], held: Held, t_h: float) -> Riding:
     """Return inputs, and as coordinates of the tissue their logarithm, less what fades in all cells alike."""
     now = inputs.double()
-    return Riding((now.clamp(min=_FAINT) / held(t_h, torch.ones_like(now))).log(), now)
+    return Riding((now.clamp(min=FAINT) / held(t_h, torch.ones_like(now))).log(), now)
 
 
 def _embryos(adata: AnnData) -> np.ndarray:

@@ -3,6 +3,7 @@
 ``network`` is the unstructured law of a run with the edit clamped on production; ``circuit`` a law whose genes obey a
 gene circuit, fitted to wild-type snapshots without couplings (`embryo.fit.regulated`). What the circuit is told beside
 the cells: which gene is secreted. Where a board gives no inputs it finds them as functions of the place in the body.
+``circuit+residual`` adds to the production of that law penalised functions of place and time, which read no gene.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from embryo import couple, fit, perturb, simulate
+from embryo.config import Fit
 from embryo.core import field as laws
 from embryo.core import schema
 from embryo.core.edit import Edit
@@ -78,6 +80,15 @@ def circuit(known: Known) -> Predictor | None:
     return _of_law(known, "gene circuit", "B", _regulated, schema.PANEL)
 
 
+def with_residual(known: Known) -> Predictor | None:
+    """Return the law of `circuit` with penalised functions of place and time in its production."""
+
+    def fitted(own: Known, seed: int) -> Field:
+        return _regulated(own, seed, residual=Fit().residual)
+
+    return _of_law(known, "gene circuit + residual", "B", fitted, schema.PANEL)
+
+
 def _of_law(known: Known, name: str, tier: str, fitted: Callable[[Known, int], Field], read: str) -> Predictor | None:
     """Return the roll-outs of a law that is fitted once per seed, when first asked for."""
     if known.end_h <= known.start_h:
@@ -110,9 +121,10 @@ def _fitted(known: Known, seed: int) -> Field:
     return law
 
 
-def _regulated(known: Known, seed: int) -> Field:
+def _regulated(known: Known, seed: int, residual: float | None = None) -> Field:
     ligands = tuple(g for g in (synthetic.LIGAND,) if g in known.panel)
-    wiring = fit.Wiring(ligands, held=_held(known), settings=fit.Settings(cells=_CELLS_OF_CIRCUIT))
+    settings = fit.Settings(cells=_CELLS_OF_CIRCUIT)
+    wiring = fit.Wiring(ligands, held=_held(known), residual=residual, settings=settings)
     training = fit.Training(steps=_STEPS, width=64, seed=seed)
     carried = known.train.obs[schema.PERTURBATION].astype(str).to_numpy()
     trained = {label: known.train[carried == label] for label in dict.fromkeys(carried) if label}
@@ -185,3 +197,4 @@ def roll(
 
 register("network", network)
 register("circuit", circuit)
+register("circuit+residual", with_residual)

@@ -107,10 +107,11 @@ def _law(
         times, stages = _stages(adata[train])
         options = fit.Matching(steps=f.steps, width=f.width, depth=f.depth, time=f.time, seed=training.seed)
         return fit.match(times, stages, options, progress=progress)
-    if f.structure == "circuit":
+    if f.structure.startswith("circuit"):
         names, dims = tuple(str(g) for g in schema.meta(adata)["panel"]), adata.obsm[schema.EMBED].shape[1]
         led = fit.Marginals(steps=f.marginal_steps) if f.marginal_steps else None
-        wiring = fit.Wiring(tuple(f.ligands), f.ligand_um, posed=f.posed, led=led)
+        free = f.residual if f.structure == "circuit+residual" else None
+        wiring = fit.Wiring(tuple(f.ligands), f.ligand_um, posed=f.posed, led=led, residual=free)
         return fit.regulated(
             adata[train].copy(), pairs(), training, wiring, response(run, names, dims), progress=progress
         )

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from embryo.fields.residual import Residual
 from embryo.fit import circuit
 from embryo.fit.circuit import Phase, Settings
 from embryo.fit.moments import Series, Stage
@@ -53,3 +56,30 @@ def test_a_prior_is_soft() -> None:
     prior[1, 0] = 5.0
     fitted = circuit.fit([series()], settings(), seed=0, prior=prior)
     assert float(fitted.numbers.weights[1, 0].detach()) > 3
+
+
+def hidden(seed: int) -> Series:
+    """Return the series of embryos whose input nobody has measured; their places are known."""
+    whole = series(seed=seed)
+    return Series(tuple(replace(stage, inputs=stage.inputs[:, :0]) for stage in whole.stages))
+
+
+def missed(numbers: circuit.Numbers, of: Series, how: Settings) -> float:
+    """Return the misfit of the rolled local means of embryos."""
+    ready = circuit.prepare(of, circuit.Kernels.over(of, 12, 0.5, 1), (1, 0), 150, 1)
+    with torch.no_grad():
+        return sum(float(ready.rolled(numbers, length, (how.step_h, how.floor)).square().mean()) for length in (1, 0))
+
+
+def test_a_residual_stands_in_for_an_input_that_is_missing() -> None:
+    """On embryos that the fit has not seen; as its penalty grows the circuit alone comes back."""
+    how, residual = replace(settings(), cells=80), Residual([0.0, 0.0], [1.0, 6.0])
+    found = [circuit.fit([hidden(0)], how, seed=0).numbers]
+    for penalty in (1e-3, 1e8):
+        ridge = torch.full((2 + len(residual.names),), circuit.RIDGE, dtype=torch.float64)
+        ridge[2:] += penalty * residual.roughness
+        found.append(circuit.fit([hidden(0)], how, seed=0, inputs=residual, ridge=ridge).numbers)
+    alone, free, held = (missed(numbers, hidden(9), how) for numbers in found)
+    assert free < 0.1 * alone
+    np.testing.assert_allclose(held, alone, rtol=0.02)
+    assert float(found[2].weights.detach()[:, 2:].abs().max()) < 1e-3

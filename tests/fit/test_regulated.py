@@ -93,6 +93,23 @@ def test_rolled_cells_are_nearer_to_what_follows_than_cells_that_stay(cells, law
     assert (law.decay_per_h < 4.0).all()
 
 
+def test_a_residual_is_part_of_the_law_that_asks_for_it(cells, pairs, tmp_path) -> None:
+    """Its columns are the first of the inputs, found or held."""
+    known = cells.copy()
+    known.obsm[schema.INPUTS] = np.exp(np.asarray(known.obsm[schema.ALIGNED], dtype=float) / 50.0)
+    settings = fit.Settings(cells=60, places=10, phases=(Phase(iterations=3),))
+    for held in (None, Held(("m1", "m2", "m3"), [9.0] * 3)):
+        wiring = fit.Wiring(("ligand",), held=held, residual=0.01, settings=settings)
+        law = fit.regulated(known, pairs, QUICK, wiring, torch.eye(18)[:, :5])
+        assert law.circuit.inputs == (*law.residual.names, *law.gradients.names)
+        assert float(law.circuit.weights[:, 18].abs().max()) > 0
+        start = fit.states(known[known.obs[schema.TIME] == 0.0])
+        inputs = torch.as_tensor(known.obsm[schema.INPUTS][: len(start)]).to(start.x) if held else None
+        fields.save(law, tmp_path / "law.safetensors")
+        one, two = (f.begun(start, 0.0, inputs) for f in (law, fields.load(tmp_path / "law.safetensors")[0]))
+        assert torch.equal(one(torch.tensor(1.0), start).dg, two(torch.tensor(1.0), start).dg)
+
+
 def test_only_the_circuit_reads_genes(law) -> None:
     assert law.place.reads == ("x",)
     assert isinstance(law.birth, Growth)

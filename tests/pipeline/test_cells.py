@@ -83,6 +83,8 @@ def test_what_only_a_circuit_has_is_refused_elsewhere() -> None:
     for fit in ({"posed": False}, {"marginal_steps": 5}):
         with pytest.raises(ConfigError, match="a circuit"):
             config.parse({"fit": fit})
+        for structure in ("circuit", "circuit+residual"):
+            assert config.parse({"fit": {**fit, "structure": structure}}).fit.structure == structure
 
 
 def test_the_head_of_the_page_counts_what_was_beaten() -> None:

@@ -1,6 +1,7 @@
 """The evaluation of predicted knock-outs as one job, on an embryo small enough to simulate in a second."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import yaml
 from anndata import AnnData
 from typer.testing import CliRunner
 
-from embryo import fields
+from embryo import fields, fit
 from embryo.cli import app
 from embryo.core import schema, store, table
 from embryo.core.errors import ConfigError
 from embryo.datasets import synthetic
 from embryo.evaluate.perturbation import Predictor
+from embryo.fit.circuit import Phase
 from embryo.pipeline import knockoutboards, knockoutpredictors, knockouts, knockouttruth, pages
 from embryo.pipeline.knockoutboards import Known
 from embryo.pipeline.knockoutdials import SyntheticBoard
@@ -139,6 +141,24 @@ def test_the_network_of_a_run_is_judged_with_its_control(tmp_path: Path, monkeyp
     assert set(found.edited.fate.astype(str)) <= set(loaded.trial.fates)
     assert found.edited.g[:, loaded.known.panel.index("tail")].max() == pytest.approx(0.0, abs=1e-6)
     assert found.control.g[:, loaded.known.panel.index("tail")].max() > 0
+
+
+def test_boards_may_name_the_circuit_with_its_residual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    laws, real = [], fit.regulated
+    quick = fit.Settings(cells=40, places=5, phases=(Phase(iterations=2),))
+
+    def regulated(adata, pairs, training, wiring, response, **more):
+        laws.append(real(adata, pairs, training, replace(wiring, settings=quick), response, **more))
+        return laws[-1]
+
+    monkeypatch.setattr(fit, "regulated", regulated)
+    monkeypatch.setattr(knockoutpredictors, "_STEPS", 3)
+    loaded = _loaded(tmp_path, inputs="known")
+    for predictor in knockoutpredictors.build(["circuit", "circuit+residual"], loaded.known):
+        assert predictor.tier == "B"
+        found = predictor(loaded.trial.edits["knockout tail"], 0)
+        assert found.edited.g[:, loaded.known.panel.index("tail")].max() == pytest.approx(0.0, abs=1e-6)
+    assert [law.residual is None for law in laws] == [True, False]
 
 
 def test_bad_configs_are_told_whole(tmp_path: Path) -> None:

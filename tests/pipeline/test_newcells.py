@@ -199,7 +199,9 @@ def test_a_law_that_reads_neighbours_is_a_setting(run: Path, tmp_path: Path) -> 
     assert "1 seeds" in newcells.roll(tmp_path / "run", run / "start.h5ad", tmp_path / "out", until_h=0.5)
 
 
-@pytest.mark.parametrize(("structure", "kind"), [("matching", fields.FlowNetwork), ("circuit", fields.Regulated)])
+@pytest.mark.parametrize(
+    ("structure", "kind"), [("matching", fields.FlowNetwork), ("circuit+residual", fields.Regulated)]
+)
 def test_the_structure_of_the_law_is_a_setting(run: Path, tmp_path: Path, structure: str, kind: type) -> None:
     how = (
         "seeds=1",
@@ -212,6 +214,7 @@ def test_the_structure_of_the_law_is_a_setting(run: Path, tmp_path: Path, struct
     pipeline.run(configs.source(run / "series.h5ad", how), tmp_path / "run", until="fit")
     law, _ = fields.load(tmp_path / "run/fields/seed-0.safetensors")
     assert isinstance(law, kind)
+    assert (getattr(law, "residual", None) is not None) == structure.endswith("residual")
     assert "1 seeds" in newcells.roll(tmp_path / "run", run / "start.h5ad", tmp_path / "out", until_h=0.5)
 
 
