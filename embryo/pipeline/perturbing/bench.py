@@ -22,7 +22,7 @@ from embryo.core.state import State
 from embryo.core.trajectory import Trajectory
 from embryo.pipeline import boards, cells, results, rollouts, starts
 from embryo.pipeline.folder import RunFolder, contents, fingerprint
-from embryo.pipeline.perturbing import arms, wildtype
+from embryo.pipeline.perturbing import arms, encoded, wildtype
 from embryo.pipeline.perturbing.support import Support
 
 FOLDER = "perturbations"
@@ -147,6 +147,11 @@ class Bench:
     def fate(self) -> measure.FateClassifier:
         """The read-out of fates."""
         return results.fates(self.run, self.adata)
+
+    @cached_property
+    def asked(self) -> encoded.Asked | str:
+        """The measured cells of the end that the encoder is asked about; or why it cannot be asked."""
+        return encoded.Asked.of(self.run, self.adata, self.times_h[-1], self.fate)
 
     @cached_property
     def support(self) -> Support:

@@ -159,6 +159,7 @@ def page(bench: Bench, edits: Sequence[Edit], found: "Found", pairs: effects.Arm
         render.Table("The control beside measured wild type", yard.reset_index(drop=True)),
         render.Table("When it first differs", found.divergence.dropna(subset=["any_h"]).reset_index(drop=True)),
         render.Table("In which cells", found.autonomy),
+        render.Table("What the encoder answers, beside what the law makes of the edit", found.encoder),
         render.Table("States beyond the training data", states.reset_index(drop=True)),
     ]
     verdict = [f"{', '.join(e.words for e in edits)}; {bench.name}, {len(bench.seeds)} seeds.", *found.sentences]

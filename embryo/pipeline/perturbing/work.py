@@ -15,9 +15,10 @@ from embryo import perturb as edits_of
 from embryo.core import field as laws
 from embryo.core import schema, store
 from embryo.core.edit import CELL_OPERATIONS, Edit, Operation, label
+from embryo.core.table import table as rows_of
 from embryo.core.trajectory import Trajectory
 from embryo.pipeline import places
-from embryo.pipeline.perturbing import arms, effects, told, wildtype, yardsticks
+from embryo.pipeline.perturbing import arms, effects, encoded, told, wildtype, yardsticks
 from embryo.pipeline.perturbing.bench import FOLDER, Bench
 from embryo.pipeline.perturbing.support import ABSTAIN
 from embryo.pipeline.rollouts import Tick
@@ -33,8 +34,8 @@ class Found:
         Of the edits.
     folder
         Where everything lies.
-    table, divergence, autonomy, support
-        As in the files of these names.
+    table, divergence, autonomy, support, encoder
+        As in the files of these names; the last is empty where the encoder could not be asked.
     sentences
         What a person reads first: tier, support, effects.
     tier
@@ -49,6 +50,7 @@ class Found:
     divergence: pd.DataFrame
     autonomy: pd.DataFrame
     support: pd.DataFrame
+    encoder: pd.DataFrame
     sentences: tuple[str, ...]
     tier: str
     abstains: bool
@@ -112,10 +114,11 @@ def perturb(
     split = effects.autonomy(pairs, direct, carrying, genes, bench.fate, bench.support)
     held = told.on_wild_type(bench.laws[0])
     sure = (tier.sentence, *held, wildtype.sentence(effect, bench.wild[1]), told.on_support(reach, abstain_above))
-    sentences = (*sure, *told.on_effects(effect, split, bench, direct), *yardsticks.sentences(effect))
+    answer, asked = _answers(bench, edits, pairs, nulls)
+    sentences = (*sure, *told.on_effects(effect, split, bench, direct), *yardsticks.sentences(effect), *asked)
     effect["tier"] = tier.letter
     first = effects.readable(effects.divergence(pairs, bench.fate), "name", posed=bench.posed)
-    found = Found(name, folder, effect, first, split, reach, sentences, tier.letter, abstains)
+    found = Found(name, folder, effect, first, split, reach, answer, sentences, tier.letter, abstains)
     _write(bench, edits, found, pairs)
     if pictures:
         told.page(bench, edits, found, pairs)
@@ -133,6 +136,13 @@ def _table(bench: Bench, edits: Sequence[Edit], pairs: effects.Arms, nulls: int)
     found = effects.readable(pd.concat([effect, floors, added, wild], ignore_index=True), "metric", posed=bench.posed)
     found["beyond_repeats"] = found["beyond_repeats"].eq(other=True)
     return found
+
+
+def _answers(bench: Bench, edits: Sequence[Edit], pairs: effects.Arms, nulls: int) -> tuple[pd.DataFrame, list[str]]:
+    """Return what the encoder answers beside the law's effect, and what is to be said; nothing for edits of cells."""
+    if not encoded.comparable(edits):
+        return rows_of([]), []
+    return encoded.answers(bench.asked, edits, yardsticks.matched(bench, edits, nulls), pairs, label(edits))
 
 
 def _member(
@@ -170,7 +180,7 @@ def _write(bench: Bench, edits: Sequence[Edit], found: Found, pairs: effects.Arm
         "provenance": bench.run.manifest.get("provenance", {}),
     }  # fmt: skip
     store.write_json(record, folder / "edits.json")
-    for name in ("table", "divergence", "autonomy", "support"):
+    for name in ("table", "divergence", "autonomy", "support", "encoder"):
         store.write_table(getattr(found, name), folder / f"{name}.csv")
     for seed, pair in zip(bench.seeds, pairs, strict=True):
         for arm, trajectory in zip(("control", "edited"), pair, strict=True):
