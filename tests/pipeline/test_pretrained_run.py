@@ -8,7 +8,10 @@ import pytest
 
 from embryo import config as configs
 from embryo import encoders, pipeline
+from embryo.core.edit import Edit
 from embryo.core.errors import ConfigError
+from embryo.pipeline.perturbing.bench import Bench
+from embryo.pipeline.perturbing.encoded import Asked
 
 TINY = (
     "read.params={n_embryos: 3, n_edited: 0, times_h: [4.0, 6.0, 8.0], params: {n_cells: 80}}",
@@ -39,6 +42,12 @@ def test_a_pretrained_encoder_runs_from_cells_to_edit(tmp_path: Path) -> None:
     moved = kept.response(["tail"])
     assert moved.shape == (1, 6)
     assert np.abs(moved).max() > 0
+    bench = Bench.open(run.path)
+    assert np.abs(bench.asked.moved([Edit("tail")])).max() > 0  # by the network itself, opened again
+    own = cells[bench.asked.adata.obs_names].obsm["X_embed"]
+    np.testing.assert_allclose(bench.asked.z, own, atol=1e-4)
+    (tmp_path / "weights").rename(tmp_path / "away")
+    assert "was not asked" in Asked.of(run, bench.adata, 8.0, bench.fate)
 
 
 def test_a_pretrained_encoder_without_weights_is_refused_before_anything_is_read() -> None:
