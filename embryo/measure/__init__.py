@@ -16,7 +16,7 @@ from embryo.measure.noise import halves
 from embryo.measure.order import sequential_order
 from embryo.measure.paired import FATE_PROBABILITIES, TERMINAL_STATES, displacement_um, per_cell
 from embryo.measure.probes import Method, balanced_accuracy, read_labels, read_times
-from embryo.measure.shape import SIZE_UNITS, laterality, size
+from embryo.measure.shape import SIZE_UNITS, landmarks, laterality, sides, size
 from embryo.measure.transport import Transported, wasserstein
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "halves",
     "handedness_margin",
     "kernels",
+    "landmarks",
     "laterality",
     "median_square",
     "mixing",
@@ -59,6 +60,7 @@ __all__ = [
     "scale_log_ratio",
     "separation",
     "sequential_order",
+    "sides",
     "size",
     "surroundings",
     "thin",

@@ -1,6 +1,7 @@
 """How big an embryo is, which form it has, and which hand."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from math import gamma, pi
 
 import numpy as np
@@ -11,6 +12,9 @@ from scipy.spatial import cKDTree
 from embryo.core.errors import Problem, SchemaError
 from embryo.core.state import State
 from embryo.measure.arrays import arrays, cloud
+
+_LANDMARKS = 6  # commonest labels, of which a set of landmarks is chosen
+_HALF = 1e-9  # rounding of a share of one half
 
 SIZE_UNITS = {
     "cells": "cells",
@@ -144,3 +148,55 @@ def laterality(
     arms = np.array([np.average(x[mask], axis=0, weights=weights[mask]) - centre for mask in chosen])
     lengths = np.linalg.norm(arms, axis=1, keepdims=True)
     return float(np.linalg.det(arms / lengths)) if (lengths > 0).all() else 0.0
+
+
+def landmarks(x: Float[np.ndarray, "cells space"], labels: Shaped[np.ndarray, " cells"]) -> tuple[str, ...]:
+    """Return the common labels whose centres tell an embryo from its mirror image best; none where too few are named.
+
+    Parameters
+    ----------
+    x
+        Positions, µm, in any right-handed frame.
+    labels
+        Label of each cell; empty for none.
+
+    Returns
+    -------
+    tuple[str, ...]
+        One per dimension, of the largest `laterality` in size, among the 6 labels that most cells have.
+    """
+    names, counts = np.unique(labels[labels != ""], return_counts=True)
+    common = [str(n) for n in names[np.argsort(-counts, kind="stable")][:_LANDMARKS]]
+    sets = list(combinations(common, x.shape[1]))
+    return max(sets, key=lambda c: abs(laterality(x, labels, c)), default=())
+
+
+def sides(
+    along: Float[np.ndarray, " cells"], labels: Shaped[np.ndarray, " cells"], mass: Float[np.ndarray, " cells"]
+) -> dict[str, float]:
+    """Return on which side of the middle each label lies: its share of mass beyond it less that before it.
+
+    The middle is the mean of the lower and the upper median of all mass, so that the embryo as a whole lies on neither
+    side and a mirrored one has all signs turned.
+
+    Parameters
+    ----------
+    along
+        Places on the axis from left to right, in a frame that tells these apart.
+    labels
+        Label of each cell.
+    mass
+        Cells per particle; those without any count for nothing.
+
+    Returns
+    -------
+    dict[str, float]
+        By label, from -1 (all of it before the middle) to 1 (all beyond it).
+    """
+    order = np.argsort(along, kind="stable")
+    share = np.cumsum(mass[order]) / mass.sum()
+    ends = (np.searchsorted(share, 0.5 + side * _HALF) for side in (-1, 1))
+    middle = np.mean([along[order][min(int(k), len(order) - 1)] for k in ends])
+    side = np.sign(along - middle) * mass
+    chosen = {str(name): labels == name for name in np.unique(labels[mass > 0])}
+    return {name: float(side[rows].sum() / mass[rows].sum()) for name, rows in chosen.items()}

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from embryo.core.errors import SchemaError
+from embryo.core.frame import best
 from embryo.core.state import State
-from embryo.measure import SIZE_UNITS, laterality, size
+from embryo.measure import SIZE_UNITS, landmarks, laterality, sides, size
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -160,3 +161,40 @@ def test_laterality_of_a_lost_landmark_is_unknown_and_needs_one_per_dimension():
     assert np.isnan(laterality(axes, labels, ("heart", "head", "tail")))
     with pytest.raises(SchemaError, match="found 2 landmarks"):
         laterality(axes, labels, ("heart", "head"))
+
+
+def heart_and_rest(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a long body whose heart lies beyond the middle of its third axis; x, labels, mass."""
+    x = rng.normal(size=(300, 3)) * [40, 20, 10]
+    return x, np.where((x[:, 2] > 4) & (x[:, 0] > 0), "heart", "rest"), rng.uniform(0.5, 2, 300)
+
+
+def test_the_side_of_a_label_turns_in_the_mirror_and_not_after_proper_alignment():
+    rng = np.random.default_rng(0)
+    x, labels, mass = heart_and_rest(rng)
+    found = sides(x[:, 2], labels, mass)
+    assert found["heart"] == 1
+    assert found["rest"] < 0
+    turned = x @ Rotation.random(rng=rng).as_matrix().T + [5, -7, 300]
+    for embryo, sign, chance in ((turned, 1, 1e-9), (turned * [-1, 1, 1], -1, 0.15)):
+        a, b = embryo.mean(0), x.mean(0)
+        laid = best(a, b, (embryo - a).T @ (x - b))(embryo)  # cell upon cell, as well as a rotation can
+        again = sides(laid[:, 2], labels, mass)
+        assert again == pytest.approx({name: sign * value for name, value in found.items()}, abs=chance)
+    assert sides(-x[:, 2], labels, mass) == pytest.approx({name: -value for name, value in found.items()}, abs=1e-9)
+
+
+def test_the_body_as_a_whole_lies_on_neither_side():
+    rng = np.random.default_rng(1)
+    for n in (1, 2, 7, 50):
+        x, labels = rng.normal(size=n), np.full(n, "all")
+        assert sides(x, labels, np.ones(n)) == pytest.approx({"all": 0.0})
+    mass = np.array([1.0, 0.0, 1.0, 2.0])
+    assert sides(np.array([-3.0, 50.0, -1.0, 2.0]), np.array(["a", "gone", "a", "b"]), mass) == {"a": -1.0, "b": 1.0}
+
+
+def test_landmarks_are_the_labels_of_the_largest_hand():
+    axes = np.vstack([np.eye(3), -np.eye(3), np.eye(3)[0] * 0.9])
+    labels = np.array([*LANDMARKS, "", "", "", "near head"])
+    assert set(landmarks(axes, labels)) in ({*LANDMARKS}, {"near head", *LANDMARKS[1:]})
+    assert landmarks(axes, np.where(labels == LANDMARKS[0], LANDMARKS[1], "")) == ()

@@ -10,13 +10,15 @@ import pytest
 import torch
 from scipy import sparse
 
-from embryo import cli, fields, pipeline, read
+from embryo import cli, fields, measure, pipeline, read
 from embryo import config as configs
 from embryo.cli import perturb as words
 from embryo.core import schema, store
 from embryo.core.edit import Edit, Operation
 from embryo.core.errors import EditError, EmbryoError
+from embryo.core.frame import BODY, Frame
 from embryo.core.state import State
+from embryo.core.trajectory import Trajectory
 from embryo.measure.moment import moment, of_two
 from embryo.pipeline import perturbing
 from embryo.pipeline.perturbing import arms, effects, told, yardsticks
@@ -200,6 +202,31 @@ def test_edges_are_where_a_share_of_the_fate_lies() -> None:
     assert found["edge[back, ap, low]"] == pytest.approx(100 * (55 - 2) / 96)
     assert effects.unit_of("edge[back, ap, low]") == "% of length"
     assert not any(name.startswith("edge") and "dv" in name for name in found)  # no length along that axis
+
+
+def test_a_mirrored_embryo_has_the_other_hand() -> None:
+    """One arm is the mirror image of the other across the plane of the first two axes: sides and hand change sign."""
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.normal(size=(90, 3)) * [40, 20, 10])
+    kind = np.select([x[:, 2] > 4, x[:, 0] > 20, x[:, 1] > 5], ["right", "front", "back"], "rest")
+    z = torch.tensor(np.stack([kind == name for name in ("right", "front", "back")], 1).astype(float))
+    fate = measure.fates(z.numpy(), kind, neighbours=3)
+    states = [State(z, z[:, :1], y, torch.zeros(90).double()) for y in (x, x * torch.tensor([1.0, 1.0, -1.0]))]
+    times, about = torch.tensor([0.0, 1.0]), {"panel": ("a",), "frame": Frame(BODY)}
+    one, two = (Trajectory.of(times, [state, state], **about) for state in states)
+    found = effects.added([(one, two)], {0.0: one.at(0)}, fate, "x", [1.0])
+    own = found[(found["time_h"] == 1.0) & (found["model"] == "embryo")].set_index(["metric", "role"])["value"]
+    hand = f"laterality[{', '.join(effects.landmarks([(one, two)], fate))}]"
+    for metric in ("side[right]", "side[rest]", hand):
+        control, edited = (own[metric, role] for role in ("control", "edited"))
+        assert abs(control) > 0.1
+        assert edited == pytest.approx(-control, abs=1e-9)
+        assert effects.unit_of(metric) == "1"
+    fallen = effects.readable(found, "metric", posed=False)
+    assert {"side", "laterality"} & set(fallen["metric"].str.partition("[")[0]) == {"laterality"}
+    three = torch.tensor(np.where(kind == "back", 1, 0)[:, None] * [[0.0, 0.0, -1.0]]) + z  # "back" is now "rest"
+    assert effects.landmarks([(Trajectory.of(times, [replace(one.at(0), z=three)] * 2, **about),) * 2], fate) == ()
+    assert {"side[right]", hand} <= set(effects.divergence([(one, two)], fate)["name"])
 
 
 def test_lengths_end_at_zero_and_places_and_changes_do_not() -> None:

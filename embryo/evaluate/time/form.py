@@ -1,7 +1,6 @@
 """Scores of form, size and hand of a predicted body against the true one."""
 
 from collections.abc import Callable, Iterator
-from itertools import combinations
 from typing import Final
 
 import numpy as np
@@ -20,7 +19,6 @@ HAND: Final = Metric("error of laterality", "1", "lower", least=0.0)
 _SEVERAL = 1000  # cells in overlaps
 _FEW = 400  # cells where the score is computed again without each block of the truth
 _BLOCKS = 10
-_LANDMARKS = 6  # commonest types, among which those that tell hands apart best are taken
 
 
 def forms(
@@ -72,7 +70,7 @@ def forms(
         return measure.handedness_margin(*mine, *theirs, thin.mass, t.mass[rows])
 
     yield MARGIN, Score(*_again(margin, few, held, seed))
-    landmarks = _landmarks(t.x, held.labels)
+    landmarks = measure.landmarks(t.x, held.labels)
     if read is not None and landmarks:
         hand = measure.laterality(p.x, read(p.z), landmarks, p.mass)
 
@@ -94,11 +92,3 @@ def _again(
     influence = np.zeros(len(held.cells))
     influence[rows] = jackknife(whole, without, block, embryos=embryos) * len(influence) / len(rows)
     return whole, influence
-
-
-def _landmarks(x: Float[np.ndarray, "cells space"], labels: np.ndarray) -> tuple[str, ...]:
-    """Return the common types whose centres tell the truth from its mirror image best; none where too few are named."""
-    names, counts = np.unique(labels[labels != ""], return_counts=True)
-    common = [str(n) for n in names[np.argsort(-counts, kind="stable")][:_LANDMARKS]]
-    sets = list(combinations(common, x.shape[1]))
-    return max(sets, key=lambda c: abs(measure.laterality(x, labels, c)), default=())

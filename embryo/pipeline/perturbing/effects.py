@@ -17,7 +17,10 @@ from embryo.pipeline.perturbing.support import Support
 MEASURED = "measured wild type"
 ADDED = "measured wild type + effect"
 _AXES = ("ap", "dv", "lr")
-_ALONG = {"length_um": "µm", "middle_um": "µm", "edge": "% of length"}
+_ALONG = {"length_um": "µm", "middle_um": "µm", "edge": "% of length", "side": "1"}
+_HAND = "laterality"
+_BOUNDS = {"length_um": (0.0, np.inf), "side": (-1.0, 1.0), _HAND: (-1.0, 1.0)}
+_PLACES = ("middle_um", "edge", "side", _HAND)
 _EDGES = {"low": 0.1, "high": 0.9}  # share of a fate's cells on the near side of its edges
 _EXPRESSED = 0.05  # of the highest level of the training cells: below it a gene counts as not expressed
 _SAME = 1e-6  # relative: differences below it are rounding
@@ -29,6 +32,9 @@ def along_axes(state: State, fate: np.ndarray) -> dict[str, float]:
     """Return lengths along the axes of the body frame, where the middle of each fate lies (µm), and where its edges.
 
     An edge is the place with 10 (low) or 90 % (high) of a fate's cells on the near side, in percent of the length.
+    ``side[FATE]`` is the share of a fate beyond the middle of the third axis less that before it (`measure.sides`):
+    embryos are laid onto one another by proper rotations only, so that its sign means the same in all of them, though
+    only who knows the reference can say which end of the axis is left.
     """
     x, mass = state.x.double().numpy(), state.mass.double().numpy()
     alive = mass > 0
@@ -43,6 +49,8 @@ def along_axes(state: State, fate: np.ndarray) -> dict[str, float]:
             for side, share in _EDGES.items() if high > low else ():
                 at = _quantile(x[rows, k], mass[rows], share)
                 out[f"edge[{name}, {axis}, {side}]"] = float(100 * (at - low) / (high - low))
+        if k == _AXES.index("lr") and high > low:
+            out |= {f"side[{name}]": value for name, value in measure.sides(x[:, k], fate, mass).items()}
     return out
 
 
@@ -53,10 +61,25 @@ def _quantile(x: np.ndarray, mass: np.ndarray, share: float) -> float:
     return float(x[order][min(np.searchsorted(below, share * below[-1]), len(x) - 1)])
 
 
-def quantities(state: State, fate: measure.FateClassifier) -> dict[str, float]:
-    """Return every quantity of one moment of one embryo."""
+def quantities(state: State, fate: measure.FateClassifier, landmarks: tuple[str, ...] = ()) -> dict[str, float]:
+    """Return every quantity of one moment of one embryo; its hand where there are landmarks (`measure.laterality`)."""
     m = moment(state, fate)
-    return {**of_one(m), **along_axes(state, m.fate)}
+    out = {**of_one(m), **along_axes(state, m.fate)}
+    if landmarks:
+        out[f"{_HAND}[{', '.join(landmarks)}]"] = measure.laterality(m.x, m.fate, landmarks, m.mass)
+    return out
+
+
+def landmarks(arms: Arms, fate: measure.FateClassifier) -> tuple[str, ...]:
+    """Return the fates that tell the control of the first seed at its end from its mirror image best.
+
+    None where no fates do: those that hold all cells lie in one plane with the centroid.
+    """
+    m = moment(arms[0][0].at(-1), fate)
+    alive = m.mass > 0
+    x, fates = m.x[alive], m.fate[alive].astype(str)
+    found = measure.landmarks(x, fates) if x.shape[1] > 1 else ()
+    return found if found and abs(measure.laterality(x, fates, found, m.mass[alive])) > _SAME else ()
 
 
 def readable(found: pd.DataFrame, column: str, *, posed: bool) -> pd.DataFrame:
@@ -67,37 +90,40 @@ def readable(found: pd.DataFrame, column: str, *, posed: bool) -> pd.DataFrame:
 
 def unit_of(metric: str) -> str:
     """Return the unit of one of them."""
-    return _ALONG.get(metric.partition("[")[0]) or unit(metric)
+    head = metric.partition("[")[0]
+    return "1" if head == _HAND else _ALONG.get(head) or unit(metric)
 
 
 def added(
     arms: Arms, measured: Mapping[float, State], fate: measure.FateClassifier, board: str, times_h: Sequence[float]
 ) -> pd.DataFrame:
-    """Return lengths and places on the axes, and the measured wild type with the effect added to it.
+    """Return lengths, places on the axes and the hand, and the measured wild type with the effect added to it.
 
     The second is the difference in differences, ``measured + (edited - control)``: what the model is wrong about in
     both arms falls out of it. Its interval is that of the effect.
     """
     stored = np.array(arms[0][0].times_h.tolist())
     rows: list[dict[str, Any]] = []
+    marks = landmarks(arms, fate)
     for t in sorted({*times_h, *measured}):
         k = int(np.abs(stored - t).argmin())
-        control, edited = (pd.DataFrame([quantities(pair[j].at(k), fate) for pair in arms]) for j in (0, 1))
-        base = next((quantities(s, fate) for u, s in measured.items() if abs(u - t) < _SAME), {})
+        control, edited = (pd.DataFrame([quantities(pair[j].at(k), fate, marks) for pair in arms]) for j in (0, 1))
+        base = next((quantities(s, fate, marks) for u, s in measured.items() if abs(u - t) < _SAME), {})
         for metric in map(str, control.columns.intersection(edited.columns)):
             about = {"board": board, "split": f"t={t:g} h", "metric": metric, "unit": unit_of(metric)}
             values = _rows(metric, control[metric].to_numpy(), edited[metric].to_numpy(), base)
             rows += [row(model=model, role=role, values=v, **about) | {"time_h": t} for model, role, v in values]
-    return table(rows)
+    return table(record for record in rows if record["n_seeds"])  # a landmark may be lost
 
 
 def _rows(
     metric: str, control: np.ndarray, edited: np.ndarray, base: Mapping[str, float]
 ) -> Iterator[tuple[str, Role, Interval]]:
-    if metric.partition("[")[0] in _ALONG:
-        least = 0.0 if metric.startswith("length_um[") else -np.inf  # places have signs
-        yield "embryo", "control", interval(control).within(least)
-        yield "embryo", "edited", interval(edited).within(least)
+    head = metric.partition("[")[0]
+    if head in (*_ALONG, _HAND):
+        ends = _BOUNDS.get(head, (-np.inf, np.inf))  # places have signs
+        yield "embryo", "control", interval(control).within(*ends)
+        yield "embryo", "edited", interval(edited).within(*ends)
         yield "embryo", "difference", interval(edited - control)
     if metric in base:
         yield MEASURED, "control", interval(base[metric])
@@ -112,7 +138,8 @@ def divergence(arms: Arms, fate: measure.FateClassifier) -> pd.DataFrame:
     all, effect and spread at the end. One seed has no spread: then both times are the same.
     """
     times = arms[0][0].times_h.double().numpy()
-    series = [[[_series(arm, k, fate) for k in range(len(times))] for arm in pair] for pair in arms]
+    marks = landmarks(arms, fate)
+    series = [[[_series(arm, k, fate, marks) for k in range(len(times))] for arm in pair] for pair in arms]
     names = sorted({key for pair in series for arm in pair for at in arm for key in at})
     rows = []
     for kind, what in names:
@@ -130,13 +157,15 @@ def divergence(arms: Arms, fate: measure.FateClassifier) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["first_h", "any_h", "kind", "name"], ignore_index=True)
 
 
-def _series(arm: Trajectory, k: int, fate: measure.FateClassifier) -> dict[tuple[str, str], float]:
+def _series(
+    arm: Trajectory, k: int, fate: measure.FateClassifier, marks: tuple[str, ...]
+) -> dict[tuple[str, str], float]:
     state = arm.at(k)
     levels = np.average(state.g.double().numpy(), axis=0, weights=state.mass.double().numpy())
     out = {("gene", name): float(level) for name, level in zip(arm.panel, levels, strict=True)}
-    for name, value in quantities(state, fate).items():
+    for name, value in quantities(state, fate, marks).items():
         head = name.partition("[")[0]
-        out["fate" if head == "fraction" else "position" if head in ("middle_um", "edge") else "size", name] = value
+        out["fate" if head == "fraction" else "position" if head in _PLACES else "size", name] = value
     return out
 
 

@@ -93,6 +93,8 @@ def on_effects(effect: pd.DataFrame, split: pd.DataFrame, bench: Bench, direct: 
         rows = split[split["metric"] == "panel_change"].set_index("group")["value"]
         whole, own = rows.get("all cells", np.nan), rows.get("all cells, neighbours as in the control", np.nan)
         out.append(f"With neighbours held as in the control the panel changes by {own:.3g} of {whole:.3g} log1p.")
+    if not bench.posed:
+        out.append("Embryos lie as they fell: left is not told from right, only the hand of three fates (laterality).")
     if bench.measured:
         out.append("The measured wild type is later in the file: the effect is also added to it (differences).")
     return out
@@ -139,7 +141,9 @@ def page(bench: Bench, edits: Sequence[Edit], found: "Found", pairs: effects.Arm
     """Draw the pictures and write ``report.html``."""
     folder, (control, edited) = found.folder, pairs[0]
     apart = [effects.MEASURED, effects.ADDED, *wildtype.MODELS]
-    places = found.table["metric"].str.partition("[")[0].isin(["edge", "middle_um"])  # many: they stand in the tables
+    places = (
+        found.table["metric"].str.partition("[")[0].isin(["edge", "middle_um", "side"])
+    )  # many: they stand in the tables
     rolled = found.table[~found.table["model"].isin(apart) & ~places]
     render.curves(results.curve_table(rolled), folder / "curves.png")
     shots = ["curves.png"]
