@@ -161,6 +161,10 @@ class Fit(Section):
     marginal_steps: int = Field(
         0, ge=0, description="with circuit: steps by which it is led on from local means to joint distributions"
     )
+    bootstrap: bool = Field(
+        default=False,
+        description="with circuit or matching: laws of further seeds are fitted to embryos drawn with replacement",
+    )
     neighbours: int = Field(
         0,
         ge=0,
@@ -302,6 +306,9 @@ def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
     if not config.fit.structure.startswith("circuit") and (config.fit.marginal_steps or not config.fit.posed):
         found = f"fit.structure = {config.fit.structure} with fit.posed or fit.marginal_steps set"
         raise ConfigError(Problem(found, "a circuit", "set fit.structure to circuit"), subject=subject)
+    if config.fit.structure == "network" and config.fit.bootstrap:
+        found = "fit.structure = network with fit.bootstrap"
+        raise ConfigError(Problem(found, "a law fitted without couplings", "set fit.structure"), subject=subject)
     if config.fit.smooth and config.fit.geodesic is not None:
         raise ConfigError(
             Problem("both fit.smooth and fit.geodesic", "one shape of the paths", "remove one of them"), subject=subject

@@ -1,6 +1,7 @@
 """Couplings -> Field by flow matching, or stages -> Field by matching roll-outs to them."""
 
 from embryo.fit.atlas import atlas
+from embryo.fit.bootstrap import drawn
 from embryo.fit.circuit import Settings
 from embryo.fit.coupled import Pairs, pairs, states
 from embryo.fit.geodesic import bends
@@ -26,6 +27,7 @@ __all__ = [
     "Wiring",
     "atlas",
     "bends",
+    "drawn",
     "flow",
     "match",
     "pairs",

@@ -23,6 +23,7 @@ from embryo.fields.regulated import Growth, Regulated, medium
 from embryo.fields.residual import FAINT, Beside, Residual
 from embryo.fit import circuit as circuits
 from embryo.fit import marginals, moving
+from embryo.fit.bootstrap import drawn
 from embryo.fit.coupled import Pairs, states
 from embryo.fit.discrepancy import discrepancy
 from embryo.fit.moments import Series
@@ -56,6 +57,8 @@ class Wiring:
     residual
         Penalty of a residual of place and time in the production (`embryo.fields.residual`): of the squared weight of
         its smoothest functions, more for rougher ones. None for the circuit alone.
+    drawn
+        Whether circuit, growth and motion are fitted to embryos drawn with replacement, by the seed of the training.
     settings
         Of the fit.
     """
@@ -66,6 +69,7 @@ class Wiring:
     led: marginals.Settings | None = None
     held: Held | None = None
     residual: float | None = None
+    drawn: bool = False
     settings: circuits.Settings = field(default_factory=circuits.Settings)
 
 
@@ -112,15 +116,16 @@ def regulated(
     unit = torch.as_tensor(_unit(np.asarray(adata.obsm[schema.PANEL], dtype=float)), dtype=torch.float32)
     columns = tuple(panel.index(name) for name in wiring.ligands)
     ligands = Ligands(columns, (medium(wiring.length_um),) * len(columns))
-    tissue = Tissue.of(adata, unit, wiring.held) if wiring.posed else None
+    own = drawn(adata, training.seed) if wiring.drawn else adata
+    tissue = Tissue.of(own, unit, wiring.held) if wiring.posed else None
 
     def seen(cells: AnnData, silenced: tuple[int, ...] = ()) -> Series:
         if tissue is None:
             return replace(swollen(cells, unit, ligands), silenced=silenced)
-        of = tissue if cells is adata else Tissue.of(cells, unit, wiring.held, like=tissue)
+        of = tissue if cells is own else Tissue.of(cells, unit, wiring.held, like=tissue)
         return of.series(unit, ligands, silenced)
 
-    series = seen(adata)
+    series = seen(own)
     measured = [series, *(seen(cells, lost[label]) for label, cells in (trained or {}).items())]
     inputs = wiring.held or _gradients(series)
     residual = None if wiring.residual is None else _residual(series)
@@ -131,14 +136,15 @@ def regulated(
     made: Circuit = _slowed(found.circuit(panel, names, wiring.ligands, unit), series)
     if tissue is None:
         birth = regress(data, replace(training, reads=("g",)), progress=progress)
-        law = Regulated(made, inputs, _swelling(adata, *response.shape), birth, None, wiring.length_um, residual)
+        law = Regulated(made, inputs, _swelling(own, *response.shape), birth, None, wiring.length_um, residual)
     else:
         place = regress(data, replace(training, reads=("x",)), progress=progress)
         law = Regulated(made, inputs, place, tissue.growth, tissue.motion, wiring.length_um, residual)
     law.response.copy_(response)
     law.training_edits = tuple(lost)
-    if all(len(stage.embryo.unique()) > 1 for stage in series.stages):  # two halves tell chance from error
-        wrong = discrepancy(found.numbers, series, wiring.settings, seed=training.seed).unfit()
+    whole = seen(adata) if wiring.drawn else series  # halves of a draw would share embryos
+    if all(len(stage.embryo.unique()) > 1 for stage in whole.stages):  # two halves tell chance from error
+        wrong = discrepancy(found.numbers, whole, wiring.settings, seed=training.seed).unfit()
         law.tested.fill_(value=True)
         law.unfit[list(wrong)] = True
     return law.requires_grad_(requires_grad=False).eval()

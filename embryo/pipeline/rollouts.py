@@ -100,18 +100,19 @@ def _law(
 ) -> fields.Learned:
     """Fit the law that the config asks for: body by body, to stages, with a circuit, or to pairs; on training cells."""
     f, train = run.config.fit, (adata.obs[cells.SPLIT] == cells.TRAIN).to_numpy()
+    again = f.bootstrap and training.seed > run.config.seed
     if f.neighbours:
         tissue = fit.Tissue(neighbours=f.neighbours, attention=f.attention)
         return fit.spatial_flow(adata, couplings(run), training, tissue, progress=progress)
     if f.structure == "matching":
-        times, stages = _stages(adata[train])
+        times, stages = _stages(fit.drawn(adata[train], training.seed) if again else adata[train])
         options = fit.Matching(steps=f.steps, width=f.width, depth=f.depth, time=f.time, seed=training.seed)
         return fit.match(times, stages, options, progress=progress)
     if f.structure.startswith("circuit"):
         names, dims = tuple(str(g) for g in schema.meta(adata)["panel"]), adata.obsm[schema.EMBED].shape[1]
         led = fit.Marginals(steps=f.marginal_steps) if f.marginal_steps else None
         free = f.residual if f.structure == "circuit+residual" else None
-        wiring = fit.Wiring(tuple(f.ligands), f.ligand_um, posed=f.posed, led=led, residual=free)
+        wiring = fit.Wiring(tuple(f.ligands), f.ligand_um, posed=f.posed, led=led, residual=free, drawn=again)
         return fit.regulated(
             adata[train].copy(), pairs(), training, wiring, response(run, names, dims), progress=progress
         )

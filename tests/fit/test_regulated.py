@@ -1,5 +1,7 @@
 """A circuit law out of cells and couplings: the synthetic embryo is the oracle."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from embryo.fields.circuit import Held, Ligands
 from embryo.fields.regulated import Growth, medium
 from embryo.fit import circuit as circuits
 from embryo.fit.circuit import Phase
+from embryo.fit.discrepancy import discrepancy
 from embryo.fit.regulated import Tissue
 
 QUICK = fit.Training(steps=40, width=16, batch=64)
@@ -108,6 +111,26 @@ def test_a_residual_is_part_of_the_law_that_asks_for_it(cells, pairs, tmp_path) 
         fields.save(law, tmp_path / "law.safetensors")
         one, two = (f.begun(start, 0.0, inputs) for f in (law, fields.load(tmp_path / "law.safetensors")[0]))
         assert torch.equal(one(torch.tensor(1.0), start).dg, two(torch.tensor(1.0), start).dg)
+
+
+def test_a_law_may_be_fitted_to_embryos_drawn_again_and_is_tested_on_all(cells, pairs, monkeypatch) -> None:
+    """A seed that draws the same embryo twice gives the law of twice that embryo, not that of both."""
+    seed = next(s for s in range(20) if len(set(fit.drawn(cells, s).obs[schema.EMBRYO].str[:4])) == 1)
+    twice = fit.drawn(cells, seed)
+    found, tested = [], []
+    real = circuits.fit
+    monkeypatch.setattr(circuits, "fit", lambda series, *a, **k: found.append(series[0]) or real(series, *a, **k))
+    halves = importlib.import_module("embryo.fit.regulated")
+    monkeypatch.setattr(halves, "discrepancy", lambda n, s, *a, **k: tested.append(s) or discrepancy(n, s, *a, **k))
+    settings = fit.Settings(cells=60, places=10, phases=(Phase(iterations=2),))
+    training = fit.Training(steps=40, width=16, batch=64, seed=seed)
+    laws = [
+        fit.regulated(of, pairs, training, fit.Wiring(drawn=again, settings=settings), torch.eye(18)[:, :5])
+        for of, again in ((cells, True), (twice, False), (cells, False))
+    ]
+    assert torch.equal(found[0].stages[-1].material, found[1].stages[-1].material)
+    assert not torch.equal(laws[0].motion.end, laws[2].motion.end)
+    torch.testing.assert_close(tested[0].stages[-1].y, tested[2].stages[-1].y)
 
 
 def test_only_the_circuit_reads_genes(law) -> None:

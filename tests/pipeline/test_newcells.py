@@ -1,5 +1,6 @@
 """New cells rolled out with the fields of a run."""
 
+import importlib
 import shutil
 from pathlib import Path
 
@@ -216,6 +217,19 @@ def test_the_structure_of_the_law_is_a_setting(run: Path, tmp_path: Path, struct
     assert isinstance(law, kind)
     assert (getattr(law, "residual", None) is not None) == structure.endswith("residual")
     assert "1 seeds" in newcells.roll(tmp_path / "run", run / "start.h5ad", tmp_path / "out", until_h=0.5)
+
+
+@pytest.mark.parametrize("structure", ["matching", "circuit"])
+def test_further_seeds_draw_embryos_where_a_run_asks_for_it(
+    run: Path, tmp_path: Path, structure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, real = [], fit.drawn
+    for where in (fit, importlib.import_module("embryo.fit.regulated")):
+        monkeypatch.setattr(where, "drawn", lambda adata, seed: drawn.append(seed) or real(adata, seed))
+    how = ("seed=5", "seeds=2", "fit.steps=5", "fit.width=8", f"fit.structure={structure}", "embed.dims=3")
+    how = (*how, "measure.neighbours=5", "fit.bootstrap=true")
+    pipeline.run(configs.source(run / "series.h5ad", how), tmp_path / "run", until="fit")
+    assert drawn == [6]
 
 
 @pytest.mark.parametrize("law", ["structure=network", "structure=matching", "structure=circuit", "neighbours=4"])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import sparse
+from scipy import sparse, stats
 
 from embryo import cli, fields, measure, pipeline, read
 from embryo import config as configs
@@ -18,6 +18,7 @@ from embryo.core.edit import Edit, Operation
 from embryo.core.errors import EditError, EmbryoError
 from embryo.core.frame import BODY, Frame
 from embryo.core.state import State
+from embryo.core.table import interval, row, table
 from embryo.core.trajectory import Trajectory
 from embryo.measure.moment import moment, of_two
 from embryo.pipeline import perturbing
@@ -229,6 +230,23 @@ def test_a_mirrored_embryo_has_the_other_hand() -> None:
     assert {"side[right]", hand} <= set(effects.divergence([(one, two)], fate)["name"])
 
 
+def test_laws_of_a_bootstrap_spread_as_results_do() -> None:
+    """Their own standard deviation times t, where fits to the same embryos have it over the root of their number."""
+    values = np.array([10.0, 14.0, 15.0])
+    about = {"board": "", "split": "", "model": "embryo", "unit": "1"}
+    rows = [row(role="control", metric="cells", values=interval(values).within(0.0), **about)]
+    rows += [row(role=role, metric="cells", values=values, **about) for role in ("difference", "floor")]
+    rows += [row(role="difference", metric="chamfer_um", values=interval(values).within(0.0), **about)]
+    found = effects.over_embryos(table(rows))
+    half = stats.t.ppf(0.975, 2) * values.std(ddof=1)
+    assert found["high"].to_numpy() == pytest.approx([13 + half, 13 + half, rows[2]["high"], 13 + half])
+    assert found["low"].to_numpy() == pytest.approx([max(13 - half, 0), 13 - half, rows[2]["low"], max(13 - half, 0)])
+    split = effects._grouped({("all", "growth"): [-0.1, 0.9], ("all", "displacement_um"): [0.1, 9.0]})
+    wide = effects.over_embryos(split)
+    assert wide["low"][0] < split["low"][0] < 0
+    assert wide["low"][1] == 0
+
+
 def test_lengths_end_at_zero_and_places_and_changes_do_not() -> None:
     values = np.array([1.0, 2.0, 90.0]), np.array([3.0, 80.0, 1.0])
     length, middle = (
@@ -278,6 +296,13 @@ def test_a_law_that_wild_type_refutes_is_flagged() -> None:
     Known.refuted = None
     assert "Not tested" in told.on_wild_type(Known())[0]
     assert told.on_wild_type(fields.Still()) == []
+
+
+def test_intervals_say_what_they_hold(bench: Bench) -> None:
+    assert "do not hold how embryos differ" in told.on_intervals(bench)[0]
+    fit = bench.run.config.fit.model_copy(update={"bootstrap": True})
+    other = replace(bench.run, config=bench.run.config.model_copy(update={"fit": fit}))
+    assert "drawn with replacement" in told.on_intervals(replace(bench, run=other))[0]
 
 
 def test_support_tells_states_that_training_cells_never_had() -> None:

@@ -11,7 +11,7 @@ from embryo import measure
 from embryo.core.state import State
 from embryo.core.table import Interval, Role, interval, row, table
 from embryo.core.trajectory import Trajectory
-from embryo.measure.moment import moment, of_one, unit
+from embryo.measure.moment import least, moment, of_one, unit
 from embryo.pipeline.perturbing.support import Support
 
 MEASURED = "measured wild type"
@@ -19,7 +19,8 @@ ADDED = "measured wild type + effect"
 _AXES = ("ap", "dv", "lr")
 _ALONG = {"length_um": "µm", "middle_um": "µm", "edge": "% of length", "side": "1"}
 _HAND = "laterality"
-_BOUNDS = {"length_um": (0.0, np.inf), "side": (-1.0, 1.0), _HAND: (-1.0, 1.0)}
+_ANY, _SHARE = (-np.inf, np.inf), (-1.0, 1.0)
+_BOUNDS = {"middle_um": _ANY, "edge": _ANY, "side": _SHARE, _HAND: _SHARE, "cosine": _SHARE, "growth": _ANY}
 _PLACES = ("middle_um", "edge", "side", _HAND)
 _EDGES = {"low": 0.1, "high": 0.9}  # share of a fate's cells on the near side of its edges
 _EXPRESSED = 0.05  # of the highest level of the training cells: below it a gene counts as not expressed
@@ -121,13 +122,36 @@ def _rows(
 ) -> Iterator[tuple[str, Role, Interval]]:
     head = metric.partition("[")[0]
     if head in (*_ALONG, _HAND):
-        ends = _BOUNDS.get(head, (-np.inf, np.inf))  # places have signs
+        ends = _ends(metric)  # places have signs
         yield "embryo", "control", interval(control).within(*ends)
         yield "embryo", "edited", interval(edited).within(*ends)
         yield "embryo", "difference", interval(edited - control)
     if metric in base:
         yield MEASURED, "control", interval(base[metric])
         yield ADDED, "edited", interval(base[metric] + edited - control)  # a sum with a difference: no bound
+
+
+def over_embryos(found: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose intervals over seeds are those of laws fitted to embryos drawn with replacement.
+
+    The laws of a bootstrap spread as the result itself would over other embryos, so that their standard deviation is
+    its error and not to be divided by the root of their number: ends lie that many times further away. No end passes
+    what the quantity can be.
+    """
+    plain = pd.Series("difference", found.index)  # of tables of differences alone
+    role, model = found.get("role", plain), found.get("model", plain)
+    ours = role.isin(["control", "edited", "difference"]) & (found["n_seeds"] > 1)
+    half = np.maximum(found["high"] - found["value"], found["value"] - found["low"]) * np.sqrt(found["n_seeds"])
+    single = set(found.loc[role == "control", "metric"])
+    free = model.eq(ADDED) | (role.eq("difference") & found["metric"].isin(single))
+    ends = [_ANY if any_ else _ends(m) for m, any_ in zip(found["metric"], free, strict=True)]
+    low, high = np.clip([found["value"] - half, found["value"] + half], *np.array(ends).reshape(-1, 2).T)
+    return found.assign(low=np.where(ours, low, found["low"]), high=np.where(ours, high, found["high"]))
+
+
+def _ends(metric: str) -> tuple[float, float]:
+    """Return what a quantity lies between."""
+    return _BOUNDS.get(metric.partition("[")[0], (least(metric), np.inf))
 
 
 def divergence(arms: Arms, fate: measure.FateClassifier) -> pd.DataFrame:
@@ -221,7 +245,7 @@ def _grouped(found: Mapping[tuple[str, str], list[float]]) -> pd.DataFrame:
             role="difference",
             metric=metric,
             unit=_UNITS[metric],
-            values=interval(values).within(-np.inf if metric == "growth" else 0.0),
+            values=interval(values).within(*_ends(metric)),
         )
         | {"group": group}
         for (group, metric), values in found.items()

@@ -78,6 +78,19 @@ def on_support(reach: pd.DataFrame, abstain_above: float) -> str:
     return f"Supported: {numbers}{genes}"
 
 
+def on_intervals(bench: Bench) -> list[str]:
+    """Return what the intervals hold: how fits differ, or how embryos do."""
+    n = len(bench.seeds)
+    if n < 2:
+        return ["One seed: no intervals."]
+    if bench.run.config.fit.bootstrap:
+        return [
+            f"Intervals: {n} laws, all but the first fitted to embryos drawn with replacement (bootstrap). They hold "
+            "how embryos differ: more seeds make their width surer and not smaller."
+        ]
+    return [f"Intervals: {n} fits to the same embryos. They do not hold how embryos differ (fit.bootstrap=true does)."]
+
+
 def on_effects(effect: pd.DataFrame, split: pd.DataFrame, bench: Bench, direct: Sequence[Trajectory]) -> list[str]:
     """Return what changed beyond what wild types differ by, and how much came through neighbours."""
     last = effect[(effect["role"] == "difference") & (effect["time_h"] == effect["time_h"].max())]

@@ -95,7 +95,44 @@ def perturb(
     folder = out or bench.run.path / FOLDER / places.slug(f"{bench.name} {' + '.join(e.words for e in edits)}")
     places.require(folder, "a perturbation", ["edits.json", "trajectories"])
     folder.mkdir(parents=True, exist_ok=True)
-    pairs, direct, carrying = [], [], []
+    pairs, direct, carrying = _rolled(bench, edits, folder, tick)
+    genes = [e.gene for e in edits if e.operation not in CELL_OPERATIONS]
+    effect = _table(bench, edits, pairs, nulls)
+    reach = effects.supported(pairs, bench.support)
+    tier = told.tier(bench.laws[0], edits)
+    abstains = effects.share(reach, "edited") > abstain_above
+    split = effects.autonomy(pairs, direct, carrying, genes, bench.fate, bench.support)
+    answer, asked = _answers(bench, edits, pairs, nulls)
+    if bench.run.config.fit.bootstrap:
+        effect, split, answer = map(effects.over_embryos, (effect, split, answer))
+    sure = (
+        tier.sentence,
+        *told.on_wild_type(bench.laws[0]),
+        wildtype.sentence(effect, bench.wild[1]),
+        told.on_support(reach, abstain_above),
+    )
+    sentences = (
+        *sure,
+        *told.on_intervals(bench),
+        *told.on_effects(effect, split, bench, direct),
+        *yardsticks.sentences(effect),
+        *asked,
+    )
+    effect["tier"] = tier.letter
+    first = effects.readable(effects.divergence(pairs, bench.fate), "name", posed=bench.posed)
+    found = Found(name, folder, effect, first, split, reach, answer, sentences, tier.letter, abstains)
+    _write(bench, edits, found, pairs)
+    if pictures:
+        told.page(bench, edits, found, pairs)
+    return found
+
+
+def _rolled(
+    bench: Bench, edits: Sequence[Edit], folder: Path, tick: Tick | None
+) -> tuple[list[tuple[Trajectory, Trajectory]], list[Trajectory], list[np.ndarray]]:
+    """Return the arms of every seed, edited ones with neighbours held where the law can, and who carries the edit."""
+    pairs: list[tuple[Trajectory, Trajectory]] = []
+    direct, carrying = [], []
     for k, seed in enumerate(bench.seeds):
         edited, masks = _member(bench, k, edits)
         pairs.append(arms.paired(bench.controls[k], edited))
@@ -106,23 +143,7 @@ def perturb(
         if tick is not None:
             tick("roll out", k + 1, len(bench.seeds))
         store.write_trajectory(edited, folder / f"trajectories/seed-{seed}.zarr")
-    genes = [e.gene for e in edits if e.operation not in CELL_OPERATIONS]
-    effect = _table(bench, edits, pairs, nulls)
-    reach = effects.supported(pairs, bench.support)
-    tier = told.tier(bench.laws[0], edits)
-    abstains = effects.share(reach, "edited") > abstain_above
-    split = effects.autonomy(pairs, direct, carrying, genes, bench.fate, bench.support)
-    held = told.on_wild_type(bench.laws[0])
-    sure = (tier.sentence, *held, wildtype.sentence(effect, bench.wild[1]), told.on_support(reach, abstain_above))
-    answer, asked = _answers(bench, edits, pairs, nulls)
-    sentences = (*sure, *told.on_effects(effect, split, bench, direct), *yardsticks.sentences(effect), *asked)
-    effect["tier"] = tier.letter
-    first = effects.readable(effects.divergence(pairs, bench.fate), "name", posed=bench.posed)
-    found = Found(name, folder, effect, first, split, reach, answer, sentences, tier.letter, abstains)
-    _write(bench, edits, found, pairs)
-    if pictures:
-        told.page(bench, edits, found, pairs)
-    return found
+    return pairs, direct, carrying
 
 
 def _table(bench: Bench, edits: Sequence[Edit], pairs: effects.Arms, nulls: int) -> pd.DataFrame:
