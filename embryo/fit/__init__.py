@@ -3,6 +3,7 @@
 from embryo.fit.atlas import atlas
 from embryo.fit.bootstrap import drawn
 from embryo.fit.circuit import Settings
+from embryo.fit.conditional import conditional, gene_vectors
 from embryo.fit.coupled import Pairs, pairs, states
 from embryo.fit.geodesic import bends
 from embryo.fit.growth import rescaled, smoothed
@@ -27,8 +28,10 @@ __all__ = [
     "Wiring",
     "atlas",
     "bends",
+    "conditional",
     "drawn",
     "flow",
+    "gene_vectors",
     "match",
     "pairs",
     "path",

@@ -4,18 +4,21 @@
 gene circuit, fitted to wild-type snapshots without couplings (`embryo.fit.regulated`). What the circuit is told beside
 the cells: which gene is secreted. Where a board gives no inputs it finds them as functions of the place in the body.
 ``circuit+residual`` adds to the production of that law penalised functions of place and time, which read no gene.
+``conditional`` is a flow that learns from measured knock-outs and reads a vector of the lost gene, held out or not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from anndata import AnnData
+from torch import Tensor
 
 from embryo import couple, fit, perturb, simulate
 from embryo.config import Fit
 from embryo.core import field as laws
 from embryo.core import schema
-from embryo.core.edit import Edit
+from embryo.core.edit import Edit, Operation
 from embryo.core.errors import ConfigError, Problem
 from embryo.core.field import Field
 from embryo.core.frame import BODY, Frame
@@ -23,6 +26,7 @@ from embryo.core.state import State
 from embryo.datasets import synthetic
 from embryo.evaluate.perturbation import EndPopulation, Prediction, Predictor
 from embryo.fields.circuit import Held
+from embryo.fields.conditional import Conditional
 from embryo.fields.regulated import Regulated
 from embryo.pipeline.knockoutboards import Known
 
@@ -30,6 +34,7 @@ Builder = Callable[[Known], Predictor | None]
 _BUILDERS: dict[str, Builder] = {}
 _CELLS = 500  # at the largest stage, in couplings; fewer at others, in proportion
 _STEPS = 800
+_COLUMNS = 3  # that say which gene was lost
 _STEP_H = 0.25
 _CELLS_OF_CIRCUIT = 1500  # of a stage
 _MOST = 1200  # particles of a roll-out
@@ -87,6 +92,42 @@ def with_residual(known: Known) -> Predictor | None:
         return _regulated(own, seed, residual=Fit().residual)
 
     return _of_law(known, "gene circuit + residual", "B", fitted, schema.PANEL)
+
+
+def conditional(known: Known) -> Predictor | None:
+    """Return a flow that reads what was done: an indicator of a knock-out and what wild type says of its gene.
+
+    Fitted to couplings of wild type and of each training knock-out; edits of other genes are held out as a whole, and
+    none is held in the roll-out: only the vector says what was lost. Knock-outs grow as their coupled numbers do, which
+    are drawn like those of wild type. No prediction without training knock-outs, or of another operation.
+    """
+    if known.end_h <= known.start_h:
+        return None
+    carried = known.train.obs[schema.PERTURBATION].astype(str).to_numpy()
+    lost = {label: label.removeprefix("knockout ") for label in dict.fromkeys(carried) if label}
+    lost = {label: gene for label, gene in lost.items() if gene in known.panel}
+    vectors = fit.gene_vectors(np.asarray(known.wild.obsm[schema.PANEL], dtype=float), _COLUMNS)
+    none = torch.zeros(1 + vectors.shape[1])
+    found: dict[int, tuple[Conditional, EndPopulation]] = {}
+
+    def vector(gene: str) -> Tensor:
+        return torch.as_tensor([1.0, *vectors[known.panel.index(gene)]], dtype=torch.float32)
+
+    def fitted(seed: int) -> Conditional:
+        data = [_pairs(known, seed), *(_pairs(known, seed, known.train[carried == label]) for label in lost)]
+        conditions = [none, *map(vector, lost.values())]
+        return fit.conditional(data, conditions, fit.Training(steps=_STEPS, seed=seed))
+
+    def predict(edit: Edit, seed: int) -> Prediction | None:
+        if not lost or edit.gene not in known.panel or edit.operation is not Operation.KNOCKOUT:
+            return None
+        if seed not in found:
+            law = fitted(seed)
+            found[seed] = law, roll(known, law, (), seed)
+        law, control = found[seed]
+        return Prediction(roll(known, law.given(vector(edit.gene)), (), seed), control=control)
+
+    return Predictor("conditional flow", "ours", predict, random=True, tier="A")
 
 
 def _of_law(known: Known, name: str, tier: str, fitted: Callable[[Known, int], Field], read: str) -> Predictor | None:
@@ -149,14 +190,14 @@ def _begun(known: Known, law: Field, start: State) -> Field:
     return law.begun(start, known.start_h, torch.as_tensor(known.inputs_at(start.x.numpy(), known.start_h)).to(start.x))
 
 
-def _pairs(known: Known, seed: int) -> fit.Pairs:
-    wild, rng = known.wild, np.random.default_rng(seed)
+def _pairs(known: Known, seed: int, cells: AnnData | None = None) -> fit.Pairs:
+    """Couple the stages of wild type, or of other cells drawn in the same numbers."""
+    wild, rng = known.wild if cells is None else cells, np.random.default_rng(seed)
     t = wild.obs[schema.TIME].to_numpy(float)
     share = _CELLS / max(known.numbers.values())
     rows = [(np.flatnonzero(t == u), max(20, round(share * known.numbers[float(u)]))) for u in np.unique(t)]
     some = np.sort(np.concatenate([rng.choice(r, min(len(r), n), replace=False) for r, n in rows]))
-    cells = wild[some].copy()
-    pooled = cells.copy()
+    pooled = wild[some].copy()
     pooled.obs[schema.EMBRYO] = "wild"  # stages are coupled as one: an embryo is drawn from anew at every stage
     how = couple.Transport(max_cells=_CELLS + 1, counts_grow=True)
     return fit.pairs(pooled, couple.series(pooled, method="transport", transport=how, seed=seed))
@@ -198,3 +239,4 @@ def roll(
 register("network", network)
 register("circuit", circuit)
 register("circuit+residual", with_residual)
+register("conditional", conditional)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from embryo import fields, fit
 from embryo.cli import app
 from embryo.core import schema, store, table
+from embryo.core.edit import Edit, Operation
 from embryo.core.errors import ConfigError
 from embryo.datasets import synthetic
 from embryo.evaluate.perturbation import Predictor
@@ -159,6 +160,24 @@ def test_boards_may_name_the_circuit_with_its_residual(tmp_path: Path, monkeypat
         found = predictor(loaded.trial.edits["knockout tail"], 0)
         assert found.edited.g[:, loaded.known.panel.index("tail")].max() == pytest.approx(0.0, abs=1e-6)
     assert [law.residual is None for law in laws] == [True, False]
+
+
+def test_a_conditional_flow_learns_from_training_knock_outs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, real = [], fit.conditional
+    monkeypatch.setattr(fit, "conditional", lambda data, by, how: told.append(by) or real(data, by, how))
+    monkeypatch.setattr(knockoutpredictors, "_STEPS", 3)
+    loaded = _loaded(tmp_path, edits=["tail"], training_knockouts=["head", "trunk"])
+    flow = knockoutpredictors.build(["conditional"], loaded.known)[0]
+    found = flow(loaded.trial.edits["knockout tail"], 0)
+    assert flow.tier == "A"
+    assert len(told) == 1
+    assert [c[0].item() for c in told[0]] == [0.0, 1.0, 1.0]
+    assert not np.allclose(found.edited.g, found.control.g)
+    assert flow(Edit("tail", Operation.OVEREXPRESS, 1.0), 0) is None
+    alone = knockoutpredictors.build(["conditional"], _loaded(tmp_path).known)[0]
+    assert alone(loaded.trial.edits["knockout tail"], 0) is None
 
 
 def test_bad_configs_are_told_whole(tmp_path: Path) -> None:
