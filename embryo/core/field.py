@@ -139,6 +139,11 @@ def refuted(field: Field) -> tuple[str, ...] | None:
     return None if found is None else tuple(found)
 
 
+def eased(field: Field) -> bool:
+    """Return whether the production of a field has a part that no edit reaches: a residual of place and time."""
+    return getattr(field, "residual", None) is not None
+
+
 def breaks_h(field: Field) -> tuple[float, ...]:
     """Return the times at which a field switches, hours."""
     return tuple(getattr(field, "breaks_h", ()))

@@ -220,6 +220,11 @@ class Bound:
         return self.law.unit
 
     @property
+    def residual(self) -> Residual | None:
+        """As of the law."""
+        return self.law.residual
+
+    @property
     def refuted(self) -> tuple[str, ...] | None:
         """As of the law."""
         return self.law.refuted

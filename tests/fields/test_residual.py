@@ -66,6 +66,8 @@ def test_it_reads_no_gene(held: bool) -> None:
     """What b and c make beside an edit of a is bit for bit what they made, but for the edge that the circuit has."""
     field, s = law(held=held), start()
     bound = field.begun(s, 0.0, torch.rand(30, 1) if held else None)
+    assert laws.eased(field)
+    assert laws.eased(bound)
     control = simulate.forward(bound, s, [0.0, 4.0], step_h=0.5)
     context = perturb.Context(PANEL, field.response, 1.0)
     edited, begin = perturb.apply(bound, s, [Edit("a")], context, t0_h=0.0)

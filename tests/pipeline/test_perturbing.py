@@ -295,6 +295,8 @@ def test_a_law_that_wild_type_refutes_is_flagged() -> None:
     assert "does not refute" in told.on_wild_type(Known())[0]
     Known.refuted = None
     assert "Not tested" in told.on_wild_type(Known())[0]
+    Known.residual = object()
+    assert "may be hidden in it" in told.on_wild_type(Known())[1]
     assert told.on_wild_type(fields.Still()) == []
 
 
