@@ -35,7 +35,7 @@ def along_axes(state: State, fate: np.ndarray) -> dict[str, float]:
     An edge is the place with 10 (low) or 90 % (high) of a fate's cells on the near side, in percent of the length.
     ``side[FATE]`` is the share of a fate beyond the middle of the third axis less that before it (`measure.sides`):
     embryos are laid onto one another by proper rotations only, so that its sign means the same in all of them, though
-    only who knows the reference can say which end of the axis is left.
+    only who knows the reference can say whether that axis leads from left to right, and which end is left.
     """
     x, mass = state.x.double().numpy(), state.mass.double().numpy()
     alive = mass > 0

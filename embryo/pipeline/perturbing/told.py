@@ -116,6 +116,11 @@ def on_effects(effect: pd.DataFrame, split: pd.DataFrame, bench: Bench, direct: 
         out.append(f"With neighbours held as in the control the panel changes by {own:.3g} of {whole:.3g} log1p.")
     if not bench.posed:
         out.append("Embryos lie as they fell: left is not told from right, only the hand of three fates (laterality).")
+    elif bench.state.x.shape[1] == 3:
+        out.append(
+            "side[FATE] is read along the third, shortest axis of the reference embryo: the run does not know whether "
+            "that leads from left to right, nor which end is left."
+        )
     if bench.measured:
         out.append("The measured wild type is later in the file: the effect is also added to it (differences).")
     return out
