@@ -153,6 +153,16 @@ class Fit(Section):
     residual: float = Field(0.1, gt=0, description="with circuit+residual: penalty of these functions")
     ligands: list[str] = Field(default_factory=list, description="with circuit: panel genes that are secreted")
     ligand_um: float = Field(12.0, gt=0, description="with circuit: length over which their signal falls")
+    forces: bool = Field(
+        default=False,
+        description="with circuit: genes may move cells, by forces fitted to whole embryos; where embryos left out "
+        "refute them, cells move as the tissue does",
+    )
+    sticky: list[str] = Field(default_factory=list, description="with forces: genes by which cells adhere; any if none")
+    motile: list[str] = Field(default_factory=list, description="with forces: genes by which cells crawl; any if none")
+    cycling: list[str] = Field(
+        default_factory=list, description="with circuit: genes that change how fast cells divide; any if none"
+    )
     posed: bool = Field(
         default=True,
         description="with circuit: false where embryos lie as they fell: inputs are then the distance from the middle "
@@ -303,8 +313,10 @@ def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
     if config.fit.structure != "network" and config.fit.neighbours:
         found = f"fit.structure = {config.fit.structure} with fit.neighbours"
         raise ConfigError(Problem(found, "one kind of law", "set fit.neighbours to 0"), subject=subject)
-    if not config.fit.structure.startswith("circuit") and (config.fit.marginal_steps or not config.fit.posed):
-        found = f"fit.structure = {config.fit.structure} with fit.posed or fit.marginal_steps set"
+    if not config.fit.structure.startswith("circuit") and (
+        config.fit.marginal_steps or not config.fit.posed or config.fit.forces
+    ):
+        found = f"fit.structure = {config.fit.structure} with fit.posed, fit.forces or fit.marginal_steps set"
         raise ConfigError(Problem(found, "a circuit", "set fit.structure to circuit"), subject=subject)
     if config.fit.structure == "network" and config.fit.bootstrap:
         found = "fit.structure = network with fit.bootstrap"

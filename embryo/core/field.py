@@ -25,6 +25,8 @@ class Field(Protocol):
 
     ``breaks_h``
         Times at which it switches, hours. None by default.
+    ``longest_step_h``
+        Longer steps would not settle, hours. Infinite by default.
     ``alone``
         True where a particle's velocity depends on nothing but the particle: it may then be asked block by block.
         False by default.
@@ -147,6 +149,11 @@ def eased(field: Field) -> bool:
 def breaks_h(field: Field) -> tuple[float, ...]:
     """Return the times at which a field switches, hours."""
     return tuple(getattr(field, "breaks_h", ()))
+
+
+def longest_step_h(field: Field) -> float:
+    """Return the longest step that a field bears, hours."""
+    return float(getattr(field, "longest_step_h", float("inf")))
 
 
 def alone(field: Field) -> bool:

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from embryo.blocks.diffusion import Medium, concentration
+from embryo.blocks.diffusion import Medium, concentration, screened
 from embryo.core.errors import EditError, Problem
 from embryo.core.field import ANY, SIGNAL, Change
 from embryo.core.state import State, Velocity
@@ -201,6 +202,17 @@ class Ligands:
             for column, medium in zip(self.columns, self.media, strict=True)
         ]
         return torch.stack(received, 1) if received else y.new_zeros(len(y), 0)
+
+    def slopes(
+        self, y: Float[Tensor, "cells genes"], x: Float[Tensor, "cells space"], mass: Float[Tensor, " cells"]
+    ) -> tuple[Float[Tensor, "cells ligands"], Float[Tensor, "cells ligands space"]]:
+        """Return what every cell receives and its gradient per µm; not differentiable."""
+        place, made = x.double().numpy(), (y * mass[:, None]).double().numpy()
+        found = [screened(m, place, made[:, c]) for c, m in zip(self.columns, self.media, strict=True)]
+        if not found:
+            return y.new_zeros(len(y), 0), y.new_zeros(len(y), 0, x.shape[1])
+        level, slope = (np.stack(part, axis=1) for part in zip(*found, strict=True))
+        return torch.as_tensor(level).to(y), torch.as_tensor(slope).to(y)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,9 @@ and each pulls with the smaller mass of the two over its own, divided by that fa
 with them the flow of the tissue, do not depend on how finely it is sampled. Sum_i m_i dx_i of the pair forces is 0.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -42,6 +43,8 @@ _MOST = 2.0  # largest level that a gene counts with, in units of its own scale
 _POWER = 4  # of the second moments, which sharpens the longest axis
 _FAR = 4.0  # in body lengths: the background grows no further
 _TINY = 1e-9
+_SKIN = 0.15  # of the reach: pairs that may come to touch before they are sought again
+_STEPS_OF_SKIN = 5  # Euler steps between searches
 _SAFE = 0.2  # of spacing / repulsion: springs of a close packing relax at up to 8 times their rate, with a margin
 
 
@@ -183,19 +186,53 @@ class Mechanics(nn.Module):
             What attracts; not needed where nothing does.
         """
         y = self.levels(state.g)
-        near = self.contacts(state)
-        dx = gathered(near, self.pull(y, near).unsqueeze(1), state.x).squeeze(-1)
-        dx = dx + self.surroundings(t, state) @ self._outside()
-        if self.chemotaxis.any():
-            dx = dx + (self.climbing(state, ligands) * (y @ self.chemotaxis).unsqueeze(1)).sum(-1)
+        dx = self._pushed(t, state, y, self.close(state)) + self._drawn(state, y, ligands)
         return dx, self.base[0] + self.base[1] * self._share(t) + y @ self.birth
 
-    def contacts(self, state: State) -> Contacts:
-        """Find all pairs of living cells within the reach."""
+    def drift(
+        self, t: Float[Tensor, ""], state: State, hours: float, ligands: Ligands | None = None
+    ) -> Float[Tensor, "cells space"]:
+        """Return the mean velocity over the next `hours`, µm/h, as genes, masses and ligands are now.
+
+        Pair forces settle within minutes: what is left of them over longer is how the tissue flows. Euler steps of at
+        most `stable_step_h`.
+        """
+        y, now = self.levels(state.g), state
+        steps = max(1, math.ceil(hours / self.stable_step_h - 1e-9))
+        drawn, close = self._drawn(state, y, ligands), self.close(state, 1 + _SKIN)
+        for k in range(steps):
+            if k and k % _STEPS_OF_SKIN == 0:
+                close = self.close(now, 1 + _SKIN)
+            dx = self._pushed(t, now, y, close) + drawn
+            now = replace(now, x=now.x + hours / steps * dx)
+        return (now.x - state.x) / hours
+
+    def _pushed(
+        self, t: Float[Tensor, ""], state: State, y: Float[Tensor, "cells genes"], close: Int[Tensor, "2 pairs"]
+    ) -> Float[Tensor, "cells space"]:
+        near = self.contacts(state, close)
+        dx = gathered(near, self.pull(y, near).unsqueeze(1), state.x).squeeze(-1)
+        return dx + self.surroundings(t, state) @ self._outside()
+
+    def _drawn(
+        self, state: State, y: Float[Tensor, "cells genes"], ligands: Ligands | None
+    ) -> Float[Tensor, "cells space"]:
+        if not self.chemotaxis.any():
+            return torch.zeros_like(state.x)
+        drawn: Tensor = (self.climbing(state, ligands) * (y @ self.chemotaxis).unsqueeze(1)).sum(-1)
+        return drawn
+
+    def close(self, state: State, wider: float = 1.0) -> Int[Tensor, "2 pairs"]:
+        """Return all pairs, both ways, that may touch: within `wider` times the reach of the largest cells."""
+        radius = (state.log_mass / state.x.shape[1]).exp()
+        widest = float(radius.max()) if len(radius) else 0.0
+        return within(state.x, float(self.lengths[0] * self.lengths[1]) * max(widest, _TINY) * wider)
+
+    def contacts(self, state: State, close: Int[Tensor, "2 pairs"] | None = None) -> Contacts:
+        """Find all pairs of living cells within the reach, among those that are `close`."""
         x, space = state.x, state.x.shape[1]
         radius = (state.log_mass / space).exp()
-        widest = float(radius.max()) if len(radius) else 0.0
-        rows = within(x, float(self.lengths[0] * self.lengths[1]) * max(widest, _TINY))
+        rows = self.close(state) if close is None else close
         i, j = rows
         apart = x[j] - x[i]
         far = apart.norm(dim=-1)

@@ -1,9 +1,9 @@
 """A law whose genes obey a circuit: what it knows of production can be edited, what it does not know reads no gene.
 
 Genes follow `embryo.fields.circuit`. The embedding follows the genes through the encoder's response, z' = g' dz/dg,
-plus what neither the panel nor an edit tells, a network that reads place and time alone. Positions follow the motion of
-the tissue (`embryo.fields.motion`), growth is linear in the panel genes: an edit moves cells only through what it makes
-of their number.
+plus what neither the panel nor an edit tells, a network that reads place and time alone. Growth is linear in the panel
+genes. Positions follow forces that read genes (`embryo.fields.mechanics`), or else the motion of the whole tissue
+(`embryo.fields.motion`), which no edit changes.
 
 Inputs ride with the tissue: the place that a cell's tissue had at the first stage stays its own (`begun`), or, where
 inputs are measured, what it held of them. Places in the body at each stage would not do: where one end grows faster,
@@ -25,11 +25,13 @@ from embryo.core.field import Change
 from embryo.core.state import State, Velocity
 from embryo.fields.circuit import Circuit, CircuitField, Gradients, Held, Ligands
 from embryo.fields.flow import FlowNetwork
+from embryo.fields.mechanics import Mechanics
 from embryo.fields.motion import Motion
 from embryo.fields.posefree import Swelling, depth
 from embryo.fields.residual import Beside, Residual
 
 _MOST = 2.0  # level, in units of the 99th percentile of cells: growth is read off means, far below
+_DRIFT_H = 0.25  # pair forces settle within it
 
 
 class Growth(nn.Module):
@@ -70,6 +72,11 @@ class Regulated(nn.Module):
         Screening length of every ligand.
     residual
         Functions of place and time in the production, the first of the circuit's inputs; None for the circuit alone.
+
+    Attributes
+    ----------
+    forces
+        Between cells and on them; None, as at first, where cells move as the tissue does, whatever they express.
     """
 
     embeds = True
@@ -80,6 +87,7 @@ class Regulated(nn.Module):
         motion: Motion | None, length_um: float, residual: Residual | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.forces: Mechanics | None = None
         self.circuit, self.gradients, self.place, self.birth = circuit, gradients, place, birth
         self.motion, self.length_um, self.residual = motion, length_um, residual
         self.register_buffer("response", torch.zeros(len(circuit.panel), place.columns["z"]))
@@ -92,7 +100,12 @@ class Regulated(nn.Module):
     @property
     def alone(self) -> bool:
         """Whether no cell receives what others secrete, nor lies in a body by their places."""
-        return not self.circuit.ligands and self.motion is not None
+        return not self.circuit.ligands and self.motion is not None and self.forces is None
+
+    @property
+    def longest_step_h(self) -> float:
+        """Of the solver: what settles within `_DRIFT_H` overshoots in steps of more than twice that."""
+        return float("inf") if self.forces is None else 2 * _DRIFT_H
 
     @property
     def decay_per_h(self) -> Tensor:
@@ -125,6 +138,7 @@ class Regulated(nn.Module):
             "birth": None if isinstance(self.birth, Growth) else self.birth.shape(),
             "stages": 0 if motion is None else len(motion.times_h),
             "axes": (0 if motion is None else motion.begin.shape[1]) if isinstance(made, Held) else len(made.low),
+            "forces": None if self.forces is None else self.forces.shape(),
             "training_edits": list(self.training_edits), "held_at_h": made.at_h if isinstance(made, Held) else None,
             "residual": None if self.residual is None else self.residual.shape(),
         }  # fmt: skip
@@ -142,6 +156,7 @@ class Regulated(nn.Module):
             inputs = Held(own, [1.0] * len(own), held_at_h)
         motion = Motion(list(map(float, range(shape["stages"]))), shape["axes"]) if shape["stages"] else None
         law = cls(circuit, inputs, place, birth, motion, shape["length_um"], residual)
+        law.forces = Mechanics.from_shape(shape["forces"]) if shape.get("forces") else None
         law.training_edits = tuple(shape["training_edits"])
         return law
 
@@ -159,6 +174,7 @@ class Regulated(nn.Module):
         """Return the law without these regulations; see `embryo.core.field.Field`."""
         cut = self.circuit.without(edges)
         made = Regulated(cut, self.gradients, self.place, self.birth, self.motion, self.length_um, self.residual)
+        made.forces = self.forces
         made.training_edits = self.training_edits
         for own, kept in zip(made.buffers(recurse=False), self.buffers(recurse=False), strict=True):
             own.copy_(kept)
@@ -181,10 +197,16 @@ class Regulated(nn.Module):
         dg = law.produce(t, state, change).dg
         there, response = self.place(t, state), self.response.to(dg)
         dz = dg @ response + there.dz - there.dg @ response
-        dx = there.dx if self.motion is None else self.motion(t, state.x)
+        if self.forces is not None:
+            dx = self.forces.drift(t, state, _DRIFT_H, self._slopes)
+        else:
+            dx = there.dx if self.motion is None else self.motion(t, state.x)
         birth = self.birth
         growth = birth(self.circuit.levels(state.g)) if isinstance(birth, Growth) else birth(t, state).growth
         return Velocity(dz, dg, dx, growth)
+
+    def _slopes(self, state: State) -> tuple[Tensor, Tensor]:
+        return self.ligands.slopes(self.circuit.levels(state.g), state.x, state.mass)
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +230,11 @@ class Bound:
     def alone(self) -> bool:
         """As of the law."""
         return self.law.alone
+
+    @property
+    def longest_step_h(self) -> float:
+        """As of the law."""
+        return self.law.longest_step_h
 
     @property
     def decay_per_h(self) -> Tensor:

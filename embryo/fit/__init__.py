@@ -11,12 +11,13 @@ from embryo.fit.marginals import Settings as Marginals
 from embryo.fit.matching import Matching, match
 from embryo.fit.paths import Ends, Tube, path
 from embryo.fit.regression import Progress, flow, regress
-from embryo.fit.regulated import Wiring, regulated
+from embryo.fit.regulated import Forces, Wiring, regulated
 from embryo.fit.spatial import Tissue, spatial_flow
 from embryo.fit.training import Training
 
 __all__ = [
     "Ends",
+    "Forces",
     "Marginals",
     "Matching",
     "Pairs",

@@ -19,6 +19,11 @@ class Moments:
     cross: Float[np.ndarray, " columns"]
     power: float
 
+    @classmethod
+    def of(cls, rows: Float[np.ndarray, "rows columns"], wanted: Float[np.ndarray, " rows"]) -> "Moments":
+        """Return the moments of rows and what they are to explain."""
+        return cls(rows.T @ rows, rows.T @ wanted, float(wanted @ wanted))
+
     def __add__(self, other: "Moments") -> "Moments":
         return Moments(self.square + other.square, self.cross + other.cross, self.power + other.power)
 

@@ -3,15 +3,13 @@
 The law is linear in its strengths beta: each scene (one body at one time, and how its cells move) adds rows
 ``dx = X beta`` with one column per force, and only ``X'X``, ``X'dx`` and ``dx'dx`` are kept of it. The fit is
 
-    min  |dx - X beta|^2 / 2 + penalty sum_gene-columns |X_j| beta_j      beta >= 0 (all but background and chemotaxis)
+    min  |dx - X beta|^2 / 2 + penalty sum_gene-columns |X_j| beta_j     beta >= 0 (all but background, chemotaxis)
 
 (non-negative lasso; Slawski and Hein 2013, Electron. J. Stat. 7:3004), solved exactly as bounded least squares on the
  Cholesky factor of X'X, then refitted on the columns that stayed (relaxed lasso; Meinshausen 2007). Penalty, and
 the lengths of the tissue in which the law is not linear, are those that foretell the scenes of embryos left out.
 
-Displacements between two stages are no velocities: pair forces settle within minutes. Two things mend it. Columns are
-means over the two ends of an interval, and, with `Search.width`, both sides are averaged over patches of tissue: within
-a patch pair forces cancel (Newton's third law) but for what crosses its rim, and so do errors of who became whom.
+What is watched is velocities (`embryo.fit.scenes`), or whole bodies at unpaired stages (`embryo.fit.flux`).
 """
 
 import itertools
@@ -20,55 +18,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from anndata import AnnData
 from jaxtyping import Float
-from scipy import sparse
 from torch import Tensor
 
 from embryo.blocks.neighbours import nearest
-from embryo.core import schema
-from embryo.core.coupling import Coupling
 from embryo.core.errors import Problem, SchemaError
 from embryo.core.state import State
 from embryo.fields.mechanics import Ligands, Mechanics, Touch, gathered, products
 from embryo.fit.bounded import Moments, bounded, signed, sum_of
-from embryo.fit.coupled import states
+from embryo.fit.scenes import Watched
 
 _PLAIN = 2  # columns before the genes: repulsion, cohesion
 _OUTSIDE = 5  # columns after the genes: background and wall
-_PATCHES = 64
 _SCALE = 0.99  # quantile of a gene's counts that is its level 1
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """One body at one time, and how its cells move.
-
-    Parameters
-    ----------
-    t_h
-        Time.
-    state
-        The body.
-    dx
-        Velocity of each cell, µm/h.
-    weight
-        0 for cells whose velocity is not known, else 1.
-    embryo
-        Scenes of one embryo are left out together.
-    end, plan
-        The body at the end of the interval over which `dx` was measured, and who became whom, (cells, end cells), rows
-        summing to 1 where there are descendants; None for velocities of the moment.
-    """
-
-    t_h: float
-    state: State
-    dx: Float[Tensor, "cells space"]
-    weight: Float[Tensor, " cells"]
-    embryo: str
-    end: State | None = None
-    plan: sparse.csr_array | None = None
-    dt_h: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +54,9 @@ class Search:
     motile
         Genes that may move cells (intercalation, chemotaxis); all by default.
     width
-        Of the patches over which velocities are averaged, in spacings; 0 for none.
+        Of the patches of tissue that unpaired stages are held against each other in, in spacings.
+    watched
+        How many scenes the lengths of the tissue are sought on, drawn evenly; all are fitted in the end.
     """
 
     spacings: tuple[float, ...] = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)
@@ -102,7 +66,8 @@ class Search:
     background: bool = True
     sticky: tuple[tuple[int, int], ...] | None = None
     motile: tuple[int, ...] | None = None
-    width: float = 0.0
+    width: float = 2.5
+    watched: int = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,48 +92,7 @@ class Fitted:
     penalty: float
 
 
-def scenes(adata: AnnData, couplings: Sequence[Coupling]) -> list[Scene]:
-    """Return the scenes of couplings: every embryo at the start of every interval, moving to its mean descendants.
-
-    Raises
-    ------
-    SchemaError
-        If there is no pair.
-    """
-    cells, who, made = states(adata), _embryo(adata), []
-    for c in couplings:
-        for one in np.unique(who[c.sources]):
-            rows = np.flatnonzero(who[c.sources] == one)
-            plan = sparse.csr_array(c.plan[rows])
-            mass = np.asarray(plan.sum(axis=1)).ravel()
-            reached = np.flatnonzero(np.asarray(plan.sum(axis=0)).ravel() > 0)
-            if not len(reached):
-                continue
-            ends = np.flatnonzero(np.isin(who[c.targets], np.unique(who[c.targets[reached]])))
-            plan = sparse.csr_array(sparse.diags_array(1 / np.where(mass > 0, mass, 1.0)) @ plan)[:, ends]
-            a, b = cells[torch.as_tensor(c.sources[rows])], cells[torch.as_tensor(c.targets[ends])]
-            dt = float(c.t1_h - c.t0_h)
-            moved = (torch.as_tensor(plan @ b.x.double().numpy()) - a.x.double()) / dt
-            weight = torch.as_tensor((mass > 0).astype(float))
-            made.append(Scene(float(c.t0_h), a, moved * weight[:, None], weight, str(one), b, plan, dt))
-    if not made:
-        raise SchemaError(Problem("couplings without a single pair", "coupled cells", "couple again"), subject="fit")
-    return made
-
-
-def measured(adata: AnnData, dx: Float[np.ndarray, "cells space"]) -> list[Scene]:
-    """Return the scenes of measured velocities (µm/h, in the frame of the aligned positions), NaN where unknown."""
-    cells, who, t = states(adata), _embryo(adata), adata.obs[schema.TIME].to_numpy(float)
-    made = []
-    for one, at in sorted(set(zip(who.tolist(), t.tolist(), strict=True))):
-        rows = np.flatnonzero((who == one) & (t == at))
-        known = torch.as_tensor(np.isfinite(dx[rows]).all(1))
-        moved = torch.as_tensor(dx[rows], dtype=torch.float64).nan_to_num() * known[:, None]
-        made.append(Scene(at, cells[torch.as_tensor(rows)], moved, known.double(), one))
-    return made
-
-
-def forces(found: Sequence[Scene], search: Search | None = None, ligands: Ligands | None = None) -> Fitted:
+def forces(found: Sequence[Watched], search: Search | None = None, ligands: Ligands | None = None) -> Fitted:
     """Fit forces to scenes.
 
     Parameters
@@ -190,13 +114,13 @@ def forces(found: Sequence[Scene], search: Search | None = None, ligands: Ligand
     if len(found) < 2:
         problem = Problem(f"{len(found)} bodies with velocities", "2 or more", "couple more stages or embryos")
         raise SchemaError(problem, subject="fit")
-    found = [replace(s, state=_double(s.state), end=None if s.end is None else _double(s.end)) for s in found]
+    found = [scene.double() for scene in found]
     law, start = _start(found, ligands)
     best: tuple[float, Touch] = (np.inf, start)
-    light = search.penalties[-1]
+    light, some = search.penalties[-1], [found[k] for k in _evenly(len(found), search.watched)]
     for vary in _tries(start, search, law, found):
         for touch in vary(best[1]):
-            error = float(np.mean(_Trial(law.touch(touch), search, ligands).of(found).errors(light)))
+            error = float(np.mean(_Trial(law.touch(touch), search, ligands).of(some).errors(light)))
             best = min(best, (error, touch), key=lambda pair: pair[0])
     return _settled(_Trial(law.touch(best[1]), search, ligands).of(found), search)
 
@@ -253,32 +177,13 @@ class _Trial:
             parts.append((motile[:, None, :, None] * up[:, :, None, :]).flatten(2))
         return torch.cat([*parts, law.surroundings(t, state)], dim=-1)
 
-    def moments(self, scene: Scene) -> Moments:
-        """Return what is kept of one scene."""
-        x = self.columns(scene.t_h, scene.state)
-        if scene.end is not None and scene.plan is not None:
-            after = self.columns(scene.t_h + scene.dt_h, scene.end)
-            x = (x + torch.as_tensor(scene.plan @ after.flatten(1).numpy()).reshape(x.shape)) / 2
-        v = scene.dx.double()
-        mean = self._patches(scene) if self.search.width else torch.diag(scene.weight.double())
-        rows = torch.einsum("mi,isc->msc", mean, x).flatten(0, 1).numpy()
-        wanted = (mean @ v).flatten().numpy()
-        return Moments(rows.T @ rows, rows.T @ wanted, float(wanted @ wanted))
-
-    def _patches(self, scene: Scene) -> Float[Tensor, "patches cells"]:
-        """Weights of cells in patches of tissue; a patch counts like the number of cells in it."""
-        x = scene.state.x
-        centres = _spread(x, _PATCHES)
-        far = torch.cdist(x[centres], x) / (self.search.width * float(self.law.lengths[0]))
-        bell = torch.exp(-far.square() / 2) * scene.weight.double()
-        return bell / bell.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
-
-    def of(self, found: Sequence[Scene]) -> "_Folds":
+    def of(self, found: Sequence[Watched]) -> "_Folds":
         """Add up the scenes of each embryo; each scene by itself where there is one embryo."""
         several = len({s.embryo for s in found}) > 1
         moments: dict[str, Moments] = {}
         for k, scene in enumerate(found):
-            key, own = scene.embryo if several else str(k), self.moments(scene)
+            key = scene.embryo if several else str(k)
+            own = scene.moments(self.columns, float(self.law.lengths[0]) * self.search.width)
             moments[key] = moments[key] + own if key in moments else own
         return _Folds(self, moments)
 
@@ -343,7 +248,7 @@ class _Folds:
 
 
 def _tries(
-    now: Touch, search: Search, law: Mechanics, found: Sequence[Scene]
+    now: Touch, search: Search, law: Mechanics, found: Sequence[Watched]
 ) -> Iterator[Callable[[Touch], list[Touch]]]:
     """Yield ways to vary the lengths, one kind after the other, twice."""
     alone, rho = now.spacing_um, _from_axis(law, found)
@@ -354,41 +259,30 @@ def _tries(
         yield lambda best: [replace(best, wall_um=k) for k in walls]
 
 
-def _from_axis(law: Mechanics, found: Sequence[Scene]) -> Float[np.ndarray, " cells"]:
-    return np.concatenate([law.from_axis(s.state).numpy() for s in found])
+def _from_axis(law: Mechanics, found: Sequence[Watched]) -> Float[np.ndarray, " cells"]:
+    return np.concatenate([law.from_axis(body).numpy() for body in _bodies(found)])
 
 
-def _start(found: Sequence[Scene], ligands: Ligands | None) -> tuple[Mechanics, Touch]:
+def _start(found: Sequence[Watched], ligands: Ligands | None) -> tuple[Mechanics, Touch]:
     """Return a law without strengths, and the lengths to start from."""
-    g, space = torch.cat([s.state.g for s in found]), found[0].state.x.shape[1]
-    slopes = [] if ligands is None else [ligands(s.state)[1] for s in found]
+    bodies = _bodies(found)
+    g, space = torch.cat([s.g for s in bodies]), bodies[0].x.shape[1]
+    slopes = [] if ligands is None else [ligands(s)[1] for s in bodies]
     count = 0 if not slopes else (slopes[0].shape[1] if slopes[0].ndim == 3 else 1)
     law = Mechanics(genes=g.shape[1], space=space, ligands=count).double()
     scale = torch.as_tensor(np.quantile(g.expm1().numpy(), _SCALE, axis=0))
     law.unit.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
-    near = float(torch.cat([nearest(s.state.x, 1).distance[:, 0] for s in found]).median())
-    length = float(torch.cat([(s.state.x - s.state.x.mean(0)).square().sum(1) for s in found]).mean().sqrt())
+    near = float(torch.cat([nearest(s.x, 1).distance[:, 0] for s in bodies]).median())
+    length = float(torch.cat([(s.x - s.x.mean(0)).square().sum(1) for s in bodies]).mean().sqrt())
     steep = float(torch.cat([k.norm(dim=-1).flatten() for k in slopes]).quantile(0.9)) / 20 if slopes else 1e-3
     times = [s.t_h for s in found] + [s.t_h + s.dt_h for s in found]
     touch = Touch(near, 1.5, length, float("inf"), (min(times), max(*times, min(times) + 1)), max(steep, 1e-12))
     return law.touch(touch), touch
 
 
-def _spread(x: Float[Tensor, "cells space"], most: int) -> list[int]:
-    """Choose places far from each other, the first nearest to the middle."""
-    chosen = [int((x - x.mean(0)).norm(dim=1).argmin())]
-    far = (x - x[chosen[0]]).norm(dim=1)
-    while len(chosen) < min(most, len(x)):
-        chosen.append(int(far.argmax()))
-        far = torch.minimum(far, (x - x[chosen[-1]]).norm(dim=1))
-    return chosen
+def _bodies(found: Sequence[Watched]) -> list[State]:
+    return [body for scene in found for body in scene.bodies]
 
 
-def _double(state: State) -> State:
-    return state.map(lambda part: part.double())
-
-
-def _embryo(adata: AnnData) -> np.ndarray:
-    if schema.EMBRYO in adata.obs:
-        return np.asarray(adata.obs[schema.EMBRYO].astype(str))
-    return np.full(adata.n_obs, "", dtype=object)
+def _evenly(count: int, most: int) -> list[int]:
+    return sorted({round(k) for k in np.linspace(0, count - 1, min(count, most)).tolist()})

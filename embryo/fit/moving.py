@@ -54,7 +54,7 @@ class Crowd:
         return Crowd(self.t_h, self.y[rows], self.x[rows], self.mass[rows], self.embryo[rows])
 
 
-def growth(crowds: Sequence[Crowd]) -> Growth:
+def growth(crowds: Sequence[Crowd], cycling: Sequence[int] | None = None) -> Growth:
     """Fit a growth rate linear in levels to the numbers of cells of whole embryos, from stage to stage.
 
     Each embryo that is seen at two stages in a row tells for itself, since embryos differ; where none is, the mean
@@ -64,14 +64,21 @@ def growth(crowds: Sequence[Crowd]) -> Growth:
     ----------
     crowds
         In the order of time.
+    cycling
+        Genes that may change growth; all by default.
     """
     every = torch.cat([c.embryo for c in crowds]).unique().tolist()
     rows = [row for e in every for row in _grown([c.of(e) for c in crowds], e)]
     if not rows:
         pooled = _grown([replace(c, mass=c.mass / len(c.embryo.unique())) for c in crowds], 0)
         rows = [(*row[:4], k % _FOLDS) for k, row in enumerate(pooled)]
-    law = Growth(crowds[0].y.shape[1])
-    births(law, Rates(*(np.array(column) for column in zip(*rows, strict=True))))
+    genes = crowds[0].y.shape[1]
+    own = list(range(genes)) if cycling is None else list(cycling)
+    level, *rest = (np.array(column) for column in zip(*rows, strict=True))
+    law, some = Growth(genes), Growth(len(own))
+    births(some, Rates(level[:, own], *rest))
+    law.base.copy_(some.base)
+    law.birth[own] = some.birth
     return law
 
 

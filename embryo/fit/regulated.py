@@ -17,15 +17,17 @@ from embryo.core import schema
 from embryo.core.errors import Problem, SchemaError
 from embryo.core.state import State
 from embryo.fields.circuit import Circuit, Gradients, Held, Ligands
+from embryo.fields.mechanics import Mechanics
 from embryo.fields.motion import Motion
 from embryo.fields.posefree import Swelling, depth, radius_um
 from embryo.fields.regulated import Growth, Regulated, medium
 from embryo.fields.residual import FAINT, Beside, Residual
 from embryo.fit import circuit as circuits
-from embryo.fit import marginals, moving
+from embryo.fit import marginals, mechanics, moving
 from embryo.fit.bootstrap import drawn
 from embryo.fit.coupled import Pairs, states
 from embryo.fit.discrepancy import discrepancy
+from embryo.fit.flux import passages
 from embryo.fit.moments import Series
 from embryo.fit.regression import regress
 from embryo.fit.snapshots import Riding
@@ -34,7 +36,26 @@ from embryo.fit.training import Training
 
 _GONE = 5.0  # decay times between stages after which nothing is left
 _KNOCKOUT = "knockout "
+_SEARCH = mechanics.Search(  # of what few scenes of whole bodies tell; nothing but cells moves them
+    spacings=(1.1, 1.2, 1.3, 1.4, 1.5), reaches=(1.4, 1.5, 1.6), walls=(0.9, 0.95, 2.0), background=False, watched=8
+)
 _SCALE = 99.0  # percentile of a gene's level over training cells that is its unit
+
+
+@dataclass(frozen=True)
+class Forces:
+    """Genes that may move cells; where none is named, any gene of the panel may.
+
+    Parameters
+    ----------
+    sticky
+        By which cells that share one adhere.
+    motile
+        By which cells intercalate and climb gradients.
+    """
+
+    sticky: tuple[str, ...] = ()
+    motile: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +82,10 @@ class Wiring:
         Whether circuit, growth and motion are fitted to embryos drawn with replacement, by the seed of the training.
     settings
         Of the fit.
+    forces
+        Which genes may move cells; None where none does.
+    cycling
+        Genes that change how fast cells divide and die; any may where none is named.
     """
 
     ligands: tuple[str, ...] = ()
@@ -71,6 +96,16 @@ class Wiring:
     residual: float | None = None
     drawn: bool = False
     settings: circuits.Settings = field(default_factory=circuits.Settings)
+    forces: Forces | None = None
+    cycling: tuple[str, ...] = ()
+
+    @property
+    def roles(self) -> dict[str, tuple[str, ...]]:
+        """Genes that were named, by what they do."""
+        named = {"ligand": self.ligands, "cycling gene": self.cycling}
+        if self.forces is not None:
+            named |= {"sticky gene": self.forces.sticky, "motile gene": self.forces.motile}
+        return named
 
 
 def regulated(
@@ -117,7 +152,8 @@ def regulated(
     columns = tuple(panel.index(name) for name in wiring.ligands)
     ligands = Ligands(columns, (medium(wiring.length_um),) * len(columns))
     own = drawn(adata, training.seed) if wiring.drawn else adata
-    tissue = Tissue.of(own, unit, wiring.held) if wiring.posed else None
+    cycling = [panel.index(name) for name in wiring.cycling] or None
+    tissue = Tissue.of(own, unit, wiring.held, cycling=cycling) if wiring.posed else None
 
     def seen(cells: AnnData, silenced: tuple[int, ...] = ()) -> Series:
         if tissue is None:
@@ -140,6 +176,7 @@ def regulated(
     else:
         place = regress(data, replace(training, reads=("x",)), progress=progress)
         law = Regulated(made, inputs, place, tissue.growth, tissue.motion, wiring.length_um, residual)
+        law.forces = _forces(own, wiring.forces, unit, ligands, tissue.growth) if wiring.forces else None
     law.response.copy_(response)
     law.training_edits = tuple(lost)
     whole = seen(adata) if wiring.drawn else series  # halves of a draw would share embryos
@@ -206,26 +243,20 @@ class Tissue:
 
     times_h: tuple[float, ...]
     states: tuple[State, ...]
-    embryos: tuple[Int[Tensor, " cells"], ...]
+    embryos: tuple[Int[Tensor, " _"], ...]
     growth: Growth
     motion: Motion
     riding: tuple[Riding, ...]
 
     @classmethod
     def of(
-        cls, adata: AnnData, unit: Float[Tensor, " genes"], held: Held | None = None, like: "Tissue | None" = None
-    ) -> "Tissue":
+        cls, adata: AnnData, unit: Float[Tensor, " genes"], held: Held | None = None, like: "Tissue | None" = None,
+        cycling: Sequence[int] | None = None,
+    ) -> "Tissue":  # fmt: skip
         """Read cells; `held` are the inputs in ``obsm["inputs"]``, `like` is the tissue as which they grow and move."""
-        cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
-        if schema.MASS in adata.obs:  # a cell that stands for several secretes as much as they do
-            cells = replace(cells, log_mass=torch.as_tensor(np.log(adata.obs[schema.MASS].to_numpy(float))).to(cells.g))
-        named = _embryos(adata)
-        number = torch.as_tensor(np.unique(named, return_inverse=True)[1])
-        rows = [torch.as_tensor(np.flatnonzero(t == t_h)) for t_h in np.unique(t)]
-        stages = tuple(cells[r] for r in rows)
-        times = tuple(np.unique(t).tolist())
-        crowds = [_crowd(t_h, s, number[r], unit) for t_h, s, r in zip(times, stages, rows, strict=True)]
-        growth = moving.growth(crowds) if like is None else like.growth
+        times, stages, numbers, rows = _staged(adata)
+        crowds = [_crowd(t_h, s, n, unit) for t_h, s, n in zip(times, stages, numbers, strict=True)]
+        growth = moving.growth(crowds, cycling) if like is None else like.growth
         motion = moving.motion(crowds, growth) if like is None else like.motion
         if held is None:
             riding = [Riding(motion.back(c.t_h, c.x)) for c in crowds]
@@ -234,11 +265,42 @@ class Tissue:
             riding = [_holding(inputs[r], held, t_h) for t_h, r in zip(times, rows, strict=True)]
         rates = [growth(c.y) for c in crowds]
         riding = [replace(own, growth_per_h=b) for own, b in zip(riding, rates, strict=True)]
-        return cls(times, stages, tuple(number[r] for r in rows), growth, motion, tuple(riding))
+        return cls(times, stages, numbers, growth, motion, tuple(riding))
 
     def series(self, unit: Float[Tensor, " genes"], ligands: Ligands, silenced: tuple[int, ...] = ()) -> Series:
         """Return levels, what each cell receives, and what rides with it; silenced genes make nothing."""
         return snapshots(self.times_h, self.states, self.embryos, self.riding, unit, ligands, silenced)
+
+
+def _staged(
+    adata: AnnData,
+) -> tuple[tuple[float, ...], tuple[State, ...], tuple[Int[Tensor, " _"], ...], tuple[Int[Tensor, " _"], ...]]:
+    """Return of each stage its time, its cells, the numbers of their embryos, and their rows."""
+    cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
+    if schema.MASS in adata.obs:  # a cell that stands for several secretes as much as they do
+        cells = replace(cells, log_mass=torch.as_tensor(np.log(adata.obs[schema.MASS].to_numpy(float))).to(cells.g))
+    number = torch.as_tensor(np.unique(_embryos(adata), return_inverse=True)[1])
+    rows = tuple(torch.as_tensor(np.flatnonzero(t == t_h)) for t_h in np.unique(t))
+    return tuple(np.unique(t).tolist()), tuple(cells[r] for r in rows), tuple(number[r] for r in rows), rows
+
+
+def _forces(
+    adata: AnnData, may: Forces, unit: Float[Tensor, " genes"], ligands: Ligands, growth: Growth
+) -> Mechanics | None:
+    """Return forces that explain how whole bodies change; None where embryos left out refute them."""
+    panel = tuple(map(str, schema.meta(adata)["panel"]))
+    own, motile = (tuple(panel.index(g) for g in names) or None for names in (may.sticky, may.motile))
+
+    def levels(s: State) -> Tensor:
+        return s.g.expm1() / unit.to(s.g)
+
+    def received(s: State) -> tuple[Tensor, Tensor]:
+        return ligands.slopes(levels(s), s.x, s.mass)
+
+    seen = passages(*_staged(adata)[:3], lambda s: growth(levels(s)))
+    search = replace(_SEARCH, sticky=own and tuple((k, k) for k in own), motile=motile)
+    found = mechanics.forces(seen, search, received if ligands.columns else None)
+    return found.law.float() if found.unexplained < min(1.0, found.without) else None
 
 
 def _crowd(t_h: float, state: State, embryo: Int[Tensor, " cells"], unit: Float[Tensor, " genes"]) -> moving.Crowd:
@@ -307,10 +369,17 @@ def _require(adata: AnnData, panel: Sequence[str], wiring: Wiring, lost: Mapping
         if not genes
     ]
     problems += [
-        Problem(f"ligand {name!r}", f"a gene of the panel: {', '.join(panel[:12])}", "add it to embed.panel")
-        for name in wiring.ligands
+        Problem(f"{role} {name!r}", f"a gene of the panel: {', '.join(panel[:12])}", "add it to embed.panel")
+        for role, names in wiring.roles.items()
+        for name in names
         if name not in panel
     ]
+    if wiring.forces is not None:
+        if schema.MASS in adata.obs and (adata.obs[schema.MASS].to_numpy(float) > 1).any():
+            found = f"cells that stand for several (obs[{schema.MASS!r}])"
+            problems.append(Problem(found, "every cell, for forces", "give whole embryos, or set fit.forces to false"))
+        if not wiring.posed:
+            problems.append(Problem("forces between bodies without a pose", "a pose", "set fit.forces to false"))
     space = np.asarray(adata.obsm[schema.ALIGNED]).shape[1] if schema.ALIGNED in adata.obsm else 0
     if space != 3:
         problems.append(Problem(f"{space} columns of positions", "3", "set fit.structure to network"))

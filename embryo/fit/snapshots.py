@@ -44,7 +44,7 @@ def units(states: Sequence[State]) -> Float[Tensor, " genes"]:
 def series(
     times_h: Sequence[float],
     states: Sequence[State],
-    embryos: Sequence[Int[Tensor, " cells"]],
+    embryos: Sequence[Int[Tensor, " _"]],
     riding: Sequence[Riding],
     unit: Float[Tensor, " genes"],
     ligands: Ligands | None = None,

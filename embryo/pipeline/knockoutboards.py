@@ -31,7 +31,7 @@ from embryo.pipeline.folder import cells_digest, fingerprint
 from embryo.pipeline.knockoutdials import ChimeraBoard, KnockoutBoard, SyntheticBoard
 from embryo.pipeline.rollouts import Tick
 
-_NOT_SIMULATED = {"name", "models", "notes", "embed", "prior", "hard_prior", "inputs"}
+_NOT_SIMULATED = {"name", "models", "notes", "embed", "prior", "hard_prior", "inputs", "forces"}
 _SCALE = 99.0  # percentile of a gene's level over training cells that is its unit
 
 
@@ -64,6 +64,8 @@ class Known:
         Columns source, target, sign; the sources may be inputs. None without.
     hard_prior
         Whether it forbids all other edges.
+    forces
+        Whether a law may let genes move cells.
     seed
         Of the board.
     """
@@ -79,6 +81,7 @@ class Known:
     inputs_at: Callable[[Float[np.ndarray, "cells 3"], float], Float[np.ndarray, "cells inputs"]] | None = None
     prior: pd.DataFrame | None = None
     hard_prior: bool = False
+    forces: bool = False
     seed: int = 0
     _readers: dict[str, Any] = field(default_factory=dict)
 
@@ -185,7 +188,7 @@ def _synthetic(board: SyntheticBoard, parts: Mapping[str, AnnData], seed: int) -
     known = Known(
         board.name, train, unit, numbers, board.start_h, board.end_h, response, synthetic.FATES,
         knockouttruth.maternal if board.inputs == "known" else None,
-        knockouttruth.prior(board.prior, seed), board.hard_prior, seed,
+        knockouttruth.prior(board.prior, seed), board.hard_prior, board.forces, seed,
     )  # fmt: skip
     trial = _trial(board, known, parts["truth"])
     law = _by_label(parts["law"])
@@ -203,6 +206,7 @@ def _dials(board: SyntheticBoard) -> list[str]:
         f"training knock-outs: {trained}", "decay rates not given", "static" if board.static else "moving and growing",
         f"prior: {board.prior if board.prior == 'none' else f'{board.prior}, {hard}'}",
     ]  # fmt: skip
+    said += ["genes may move cells"] if board.forces else []
     said += [f"hidden: {', '.join(board.hidden)}"] if board.hidden else []
     return [f"Dials: {'; '.join(said)}."]
 

@@ -32,6 +32,7 @@ class SyntheticBoard(Section):
     hidden: list[str] = Field(default_factory=list, description="regulators that the experiment does not see")
     prior: Literal["none", "true", "wrong"] = Field("none", description="wrong: 30 % of edges missing, 40 false ones")
     hard_prior: bool = Field(default=False, description="whether the prior forbids what it does not name")
+    forces: bool = Field(default=False, description="whether genes may move cells: whole embryos, so raise max_cells")
     static: bool = Field(default=False, description="a tissue that neither moves nor grows")
     n_genes: int = Field(120, ge=18)
     embed: Embed = Embed(encoder="pca", dims=10)

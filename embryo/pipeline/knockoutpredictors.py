@@ -2,7 +2,8 @@
 
 ``network`` is the unstructured law of a run with the edit clamped on production; ``circuit`` a law whose genes obey a
 gene circuit, fitted to wild-type snapshots without couplings (`embryo.fit.regulated`). What the circuit is told beside
-the cells: which gene is secreted. Where a board gives no inputs it finds them as functions of the place in the body.
+the cells: which gene is secreted and, where genes may move cells, which make them stick, crawl and divide. Where a
+board gives no inputs it finds them as functions of the place in the body.
 ``circuit+residual`` adds to the production of that law penalised functions of place and time, which read no gene.
 ``conditional`` is a flow that learns from measured knock-outs and reads a vector of the lost gene, held out or not.
 """
@@ -37,6 +38,7 @@ _STEPS = 800
 _COLUMNS = 3  # that say which gene was lost
 _STEP_H = 0.25
 _CELLS_OF_CIRCUIT = 1500  # of a stage
+_STICKY, _MOTILE, _CYCLING = ("cad_a", "cad_b", "cad_c"), ("motility",), ("growth",)
 _MOST = 1200  # particles of a roll-out
 
 
@@ -164,8 +166,11 @@ def _fitted(known: Known, seed: int) -> Field:
 
 def _regulated(known: Known, seed: int, residual: float | None = None) -> Field:
     ligands = tuple(g for g in (synthetic.LIGAND,) if g in known.panel)
-    settings = fit.Settings(cells=_CELLS_OF_CIRCUIT)
-    wiring = fit.Wiring(ligands, held=_held(known), residual=residual, settings=settings)
+    settings, forces = fit.Settings(cells=_CELLS_OF_CIRCUIT), fit.Forces(_STICKY, _MOTILE) if known.forces else None
+    cycling = _CYCLING if forces else ()
+    wiring = fit.Wiring(
+        ligands, held=_held(known), residual=residual, settings=settings, forces=forces, cycling=cycling
+    )
     training = fit.Training(steps=_STEPS, width=64, seed=seed)
     carried = known.train.obs[schema.PERTURBATION].astype(str).to_numpy()
     trained = {label: known.train[carried == label] for label in dict.fromkeys(carried) if label}

@@ -112,7 +112,11 @@ def _law(
         names, dims = tuple(str(g) for g in schema.meta(adata)["panel"]), adata.obsm[schema.EMBED].shape[1]
         led = fit.Marginals(steps=f.marginal_steps) if f.marginal_steps else None
         free = f.residual if f.structure == "circuit+residual" else None
-        wiring = fit.Wiring(tuple(f.ligands), f.ligand_um, posed=f.posed, led=led, residual=free, drawn=again)
+        forces = fit.Forces(tuple(f.sticky), tuple(f.motile)) if f.forces else None
+        wiring = fit.Wiring(
+            tuple(f.ligands), f.ligand_um, posed=f.posed, led=led, residual=free, drawn=again, forces=forces,
+            cycling=tuple(f.cycling),
+        )  # fmt: skip
         return fit.regulated(
             adata[train].copy(), pairs(), training, wiring, response(run, names, dims), progress=progress
         )

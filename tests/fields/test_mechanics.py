@@ -187,3 +187,25 @@ def test_with_the_true_strengths_it_is_the_synthetic_embryo() -> None:
     dx, _ = own(T, state, lambda s: (s.log_mass, torch.tensor(slope)))
     off = np.linalg.norm(dx.numpy() - expected) / np.linalg.norm(expected)
     assert off < 0.05  # the body's long axis is not quite the generator's
+
+
+@given(seed=st.integers(0, 1000))
+def test_drift_is_where_stable_steps_lead(seed: int) -> None:
+    field, state = law(3, seed), body(25, 3, seed)
+    hours, x, steps = 0.5, state.x, 13  # of 0.04 h
+    assert field.stable_step_h == pytest.approx(0.04)
+    for _ in range(steps):
+        x = x + hours / steps * field(T, State(state.z, state.g, x, state.log_mass), still(centred, state))[0]
+    drift = field.drift(T, state, hours, still(centred, state))
+    torch.testing.assert_close(state.x + hours * drift, x, rtol=0, atol=1e-9)
+    now = field(T, state, still(centred, state))[0]
+    torch.testing.assert_close(field.drift(T, state, 1e-3, still(centred, state)), now, rtol=0, atol=1e-9)
+    by = turn(3, seed)
+    turned = field.drift(T, State(state.z, state.g, state.x @ by.T, state.log_mass), hours, still(centred, state, by))
+    torch.testing.assert_close(turned, drift @ by.T, rtol=0, atol=1e-6)
+
+
+def still(ligand, state: State, by: Tensor | None = None):
+    """The ligand as it is at the start, wherever cells go; turned with the body."""
+    level, slope = ligand(state)
+    return lambda _: (level, slope if by is None else slope @ by.T)

@@ -14,6 +14,7 @@ from embryo.core.errors import SchemaError
 from embryo.core.state import State
 from embryo.fields.circuit import Circuit, Gradients, Held
 from embryo.fields.flow import FlowNetwork
+from embryo.fields.mechanics import Mechanics, Touch
 from embryo.fields.motion import Motion
 from embryo.fields.regulated import Growth, Regulated
 
@@ -201,3 +202,39 @@ def test_cells_without_a_ligand_are_alone() -> None:
     assert laws.alone(law(ligands=()))
     assert laws.alone(law(ligands=()).begun(start(), 0.0))
     assert not laws.alone(law())
+
+
+def forceful() -> Regulated:
+    made = law()
+    made.forces = Mechanics(genes=3, space=3, ligands=1).touch(Touch(12.0, 1.5, 35.0))
+    made.forces.repulsion.fill_(40.0)
+    made.forces.adhesion[0, 0] = 8.0
+    made.forces.chemotaxis[2, 0] = 5.0
+    return made
+
+
+def test_forces_let_the_genes_that_they_read_move_cells_and_no_other() -> None:
+    field, s = forceful(), start()
+    now = torch.tensor(1.0)
+    a, b, c = (State(s.z, s.g * torch.tensor(part), s.x, s.log_mass) for part in ([1.0] * 3, [0.0, 1, 1], [1.0, 0, 1]))
+    assert not torch.equal(field(now, a).dx, field(now, b).dx)
+    assert torch.equal(field(now, a).dx, field(now, c).dx)
+    silent = State(s.z, s.g * torch.tensor([1.0, 1, 0]), s.x, s.log_mass)  # what is not secreted draws no cell
+    assert not torch.equal(field(now, a).dx, field(now, silent).dx)
+    assert not field.alone
+    assert laws.longest_step_h(field.begun(s, 0.0)) == 0.5
+    assert laws.longest_step_h(law()) == float("inf")
+
+
+def test_forces_are_kept_and_long_steps_are_cut(tmp_path: Path) -> None:
+    field, s = forceful(), start()
+    fields.save(field, tmp_path / "law.safetensors")
+    again, _ = fields.load(tmp_path / "law.safetensors")
+    assert torch.equal(again(torch.tensor(1.0), s).dx, field(torch.tensor(1.0), s).dx)
+    cut = again.without([("a", "b")])
+    assert torch.equal(cut(torch.tensor(1.0), s).dx, field(torch.tensor(1.0), s).dx)
+    context = perturb.Context(PANEL, field.response, 1.0)
+    held, begin = perturb.apply(field.begun(s, 0.0), s, [Edit("a")], context, t0_h=0.0)
+    long, short = (simulate.forward(held, begin, [0.0, 4.0], step_h=h) for h in (4.0, 0.5))
+    assert torch.equal(long.x, short.x)
+    assert float((long.x[-1] - begin.x).abs().max()) < 100

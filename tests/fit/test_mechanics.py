@@ -9,7 +9,8 @@ from embryo.core.state import State
 from embryo.datasets import synthetic
 from embryo.datasets.synthetic.circuit import CADHERINS, INDEX, PANEL
 from embryo.datasets.synthetic.ligand import Ligand, signal
-from embryo.fit.mechanics import Fitted, Scene, Search, forces
+from embryo.fit.mechanics import Fitted, Search, forces
+from embryo.fit.scenes import Scene
 
 TIMES = (6.0, 10.0, 14.0)
 QUICK = Search(spacings=(1.0, 1.2, 1.3, 1.4, 1.5), reaches=(1.4, 1.5, 1.6), walls=(0.8, 0.9, 2.0))

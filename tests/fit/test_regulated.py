@@ -32,7 +32,10 @@ def made(*edits):
     params = synthetic.Params(n_cells=250, mechanics=None, growth=None)
     seen = synthetic.Measurement(random_pose=False, n_genes=18, tracks=True)
     how = {"times_h": (0.0, 1.0, 2.0, 3.0, 4.0), "params": params, "measurement": seen}
-    adata = synthetic.generate(n_embryos=2, seed=3, edits=edits, **how)
+    return embedded(synthetic.generate(n_embryos=2, seed=3, edits=edits, **how))
+
+
+def embedded(adata):
     level = np.asarray(adata.obsm["truth_g"], dtype=np.float32)
     adata.obsm[schema.PANEL] = np.log1p(level)
     adata.obsm[schema.EMBED] = np.log1p(level)[:, :5]
@@ -191,3 +194,50 @@ def test_a_knock_out_that_was_measured_tells_what_wild_type_does_not(cells, pair
         end = simulate.forward(held, begin, (0.0, 4.0), step_h=0.25).at(-1)
         missed.append(float((end.g - truth.g).square().mean()))
     assert missed[1] < missed[0]
+
+
+@pytest.fixture(scope="module")
+def bodies():
+    """Dense small embryos that crawl and divide, every cell seen."""
+    params = synthetic.Params(n_cells=200, semi_axes_um=(60.0, 27.5, 27.5))
+    seen = synthetic.Measurement(random_pose=False, n_genes=18)
+    times = tuple(map(float, range(4, 8)))
+    adata = synthetic.generate(n_embryos=2, seed=5, params=params, measurement=seen, times_h=times)
+    return embedded(adata)
+
+
+def test_forces_are_fitted_to_whole_bodies_and_let_genes_move_cells(bodies) -> None:
+    phases = (Phase(iterations=10),)
+    wiring = fit.Wiring(
+        ("ligand",), settings=fit.Settings(cells=60, places=8, phases=phases), cycling=("growth",),
+        forces=fit.Forces(("cad_a", "cad_b", "cad_c"), ("motility",)),
+    )  # fmt: skip
+    pairs = fit.pairs(bodies, couple.series(bodies))
+    law = fit.regulated(bodies, pairs, QUICK, wiring, torch.eye(18)[:, :5])
+    assert law.forces is not None
+    assert float(law.forces.repulsion) > 0
+    moving = set(np.flatnonzero(law.forces.adhesion.numpy().any(0) | (law.forces.motility.numpy() > 0)).tolist())
+    assert moving
+    assert moving <= {PANEL.index(g) for g in ("cad_a", "cad_b", "cad_c", "motility")}
+    assert set(np.flatnonzero(law.birth.birth.numpy()).tolist()) <= {PANEL.index("growth")}
+    start = fit.states(
+        bodies[(bodies.obs[schema.TIME] == 4.0).to_numpy() & (bodies.obs["embryo"] == "wt-0").to_numpy()]
+    )
+    context = perturb.Context(PANEL, torch.zeros(18, 5), 1.0)
+    ends = []
+    for edits in ([], [Edit("motility")]):
+        held, begin = perturb.apply(laws.begun(law, start, 4.0), start, edits, context, t0_h=4.0)
+        ends.append(simulate.forward(held, begin, (4.0, 6.0), step_h=0.5).at(-1).x)
+    assert float((ends[0] - ends[1]).norm(dim=1).median()) > 0.1
+
+
+def test_forces_ask_for_whole_bodies_in_one_pose_and_known_genes(bodies) -> None:
+    sampled = bodies.copy()
+    sampled.obs[schema.MASS] = 2.0
+    wiring = fit.Wiring(posed=False, cycling=("grwth",), forces=fit.Forces(("cadherin",), ("legs",)))
+    pairs = fit.pairs(bodies, couple.series(bodies))
+    with pytest.raises(SchemaError) as error:
+        fit.regulated(sampled, pairs, QUICK, wiring, torch.eye(18)[:, :5])
+    told = str(error.value)
+    for part in ("cycling gene 'grwth'", "sticky gene 'cadherin'", "motile gene 'legs'", "stand for several", "a pose"):
+        assert part in told

@@ -14,6 +14,7 @@ from embryo.core import schema
 from embryo.core.edit import Edit
 from embryo.core.field import Field
 from embryo.core.trajectory import Trajectory
+from embryo.fields.regulated import Regulated
 from embryo.pipeline import results
 from embryo.pipeline.perturbing import effects, wildtype
 from embryo.pipeline.perturbing.bench import Bench
@@ -67,6 +68,17 @@ def _refuted(wrong: Sequence[str] | None) -> list[str]:
         f"FLAGGED: wild type refutes the fitted law of {few}: more than 5 % of their change from stage to stage is "
         "missed, and not by chance. A regulator may be missing; what passes through these genes is not claimed."
     ]
+
+
+def on_motion(law: Field) -> list[str]:
+    """Return whether genes move cells under a law with a circuit; nothing of others."""
+    if not isinstance(law, Regulated):
+        return []
+    if law.forces is None:
+        return [
+            "No gene moves a cell: places change as those of wild type do. What the edit does to form is not claimed."
+        ]
+    return ["Cells are moved by forces that read genes, fitted to how whole wild-type bodies change."]
 
 
 def on_support(reach: pd.DataFrame, abstain_above: float) -> str:
