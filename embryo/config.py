@@ -90,6 +90,12 @@ class Embed(Section):
         "auto", description="gene names; auto takes the data's own list of circuit genes, else the most variable genes"
     )
     panel_size: int = Field(32, ge=1, description="size of an automatic panel")
+    shrink: bool | Literal["auto"] = Field(
+        "auto", description="shrink levels of the panel towards the cells around: counts for fit.structure = circuit"
+    )
+    velocity_per_h: float | None = Field(
+        None, gt=0, description="what 1 in layers['velocity'] means: so many counts of 10,000 per hour; null: not read"
+    )
 
 
 class Niche(Section):
@@ -158,6 +164,13 @@ class Fit(Section):
     )
     marginal_steps: int = Field(
         0, ge=0, description="with circuit: steps by which it is led on from local means to joint distributions"
+    )
+    knockouts: list[str] = Field(
+        default_factory=list,
+        description="with circuit: labels of obs['perturbation'] to learn from, knockout GENE",
+    )
+    prior: list[tuple[str, str]] = Field(
+        default_factory=list, description="with circuit: likely regulations, source and target; their weights cost less"
     )
     neighbours: int = Field(
         0,
@@ -297,8 +310,11 @@ def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
     if config.fit.structure != "network" and config.fit.neighbours:
         found = f"fit.structure = {config.fit.structure} with fit.neighbours"
         raise ConfigError(Problem(found, "one kind of law", "set fit.neighbours to 0"), subject=subject)
-    if config.fit.structure != "circuit" and (config.fit.marginal_steps or not config.fit.posed):
-        found = f"fit.structure = {config.fit.structure} with fit.posed or fit.marginal_steps set"
+    f = config.fit
+    own = {"fit.marginal_steps": f.marginal_steps, "fit.posed": not f.posed, "fit.knockouts": f.knockouts}
+    own |= {"fit.prior": f.prior, "embed.velocity_per_h": config.embed.velocity_per_h}
+    if f.structure != "circuit" and any(own.values()):
+        found = f"fit.structure = {f.structure} with {', '.join(key for key, given in own.items() if given)}"
         raise ConfigError(Problem(found, "a circuit", "set fit.structure to circuit"), subject=subject)
     if config.fit.smooth and config.fit.geodesic is not None:
         raise ConfigError(

@@ -1,6 +1,7 @@
 """Field: a law of motion. Anything with this call may be fitted, simulated and edited."""
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import torch
@@ -25,6 +26,8 @@ class Field(Protocol):
 
     ``breaks_h``
         Times at which it switches, hours. None by default.
+    ``longest_step_h``
+        The longest step that follows it, hours; solvers of fixed steps take no longer ones. Any by default.
     ``alone``
         True where a particle's velocity depends on nothing but the particle: it may then be asked block by block.
         False by default.
@@ -142,6 +145,11 @@ def refuted(field: Field) -> tuple[str, ...] | None:
 def breaks_h(field: Field) -> tuple[float, ...]:
     """Return the times at which a field switches, hours."""
     return tuple(getattr(field, "breaks_h", ()))
+
+
+def longest_step_h(field: Field) -> float:
+    """Return the longest step that follows a field, hours."""
+    return float(getattr(field, "longest_step_h", inf))
 
 
 def alone(field: Field) -> bool:

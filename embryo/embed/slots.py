@@ -114,7 +114,7 @@ def latent(adata: AnnData, key: str, *, key_added: str = schema.EMBED, copy: boo
 
 
 def panel(adata: AnnData, genes: Sequence[str], *, key_added: str = schema.PANEL, copy: bool = False) -> AnnData | None:
-    """Write log1p-normalised levels of the panel genes g.
+    """Write log1p-normalised levels of the panel genes g, and where they come from counts, how many each stands for.
 
     Parameters
     ----------
@@ -124,7 +124,8 @@ def panel(adata: AnnData, genes: Sequence[str], *, key_added: str = schema.PANEL
         Names of the panel genes, in the order of the columns.
     key_added
         Slot of ``obsm`` to write, float32, shape (cells, genes); the names go to ``uns["embryo"]["panel"]``
-        (``uns["embryo"]["panel:KEY"]`` for another slot).
+        (``uns["embryo"]["panel:KEY"]`` for another slot). ``obs["counts_per_level"]`` says how many counts expm1(g) = 1
+        stands for in each cell; other data have none.
     copy
         As in `cells`.
 
@@ -141,6 +142,8 @@ def panel(adata: AnnData, genes: Sequence[str], *, key_added: str = schema.PANEL
     chosen = normalise.log1p_normalised(adata)[:, normalise.positions(adata, genes)]
     dense = chosen.toarray() if isinstance(chosen, sparse.csr_array) else chosen
     adata.obsm[key_added] = dense.astype(np.float32)
+    if (per_level := normalise.per_level(adata)) is not None:
+        adata.obs[schema.PER_LEVEL] = per_level
     names_key = "panel" if key_added == schema.PANEL else f"panel:{key_added}"
     adata.uns[schema.META] = {**schema.meta(adata), names_key: genes}
     return adata if copy else None

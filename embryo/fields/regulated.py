@@ -92,6 +92,11 @@ class Regulated(nn.Module):
         return not self.circuit.ligands and self.motion is not None
 
     @property
+    def longest_step_h(self) -> float:
+        """As of the circuit."""
+        return self.circuit.longest_step_h
+
+    @property
     def decay_per_h(self) -> Tensor:
         """Decay of every panel product, 1/h."""
         return self.circuit.decay_per_h
@@ -201,6 +206,11 @@ class Bound:
     def alone(self) -> bool:
         """As of the law."""
         return self.law.alone
+
+    @property
+    def longest_step_h(self) -> float:
+        """As of the law."""
+        return self.law.longest_step_h
 
     @property
     def decay_per_h(self) -> Tensor:

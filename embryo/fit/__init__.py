@@ -2,6 +2,7 @@
 
 from embryo.fit.atlas import atlas
 from embryo.fit.circuit import Settings
+from embryo.fit.counts import Shrinkage
 from embryo.fit.coupled import Pairs, pairs, states
 from embryo.fit.geodesic import bends
 from embryo.fit.growth import rescaled, smoothed
@@ -10,6 +11,7 @@ from embryo.fit.matching import Matching, match
 from embryo.fit.paths import Ends, Tube, path
 from embryo.fit.regression import Progress, flow, regress
 from embryo.fit.regulated import Wiring, regulated
+from embryo.fit.snapshots import unit_of
 from embryo.fit.spatial import Tissue, spatial_flow
 from embryo.fit.training import Training
 
@@ -20,6 +22,7 @@ __all__ = [
     "Pairs",
     "Progress",
     "Settings",
+    "Shrinkage",
     "Tissue",
     "Training",
     "Tube",
@@ -36,4 +39,5 @@ __all__ = [
     "smoothed",
     "spatial_flow",
     "states",
+    "unit_of",
 ]

@@ -50,6 +50,8 @@ class Stage:
         Which embryo each cell is of.
     growth_per_h
         Birth minus death of each cell, 1/h; None for none.
+    dy
+        Measured velocity of levels, per hour; NaN where there is none, None where none was measured.
     """
 
     t_h: float
@@ -59,13 +61,14 @@ class Stage:
     material: Float[Tensor, "cells axes"]
     embryo: Int[Tensor, " cells"]
     growth_per_h: Float[Tensor, " cells"] | None = None
+    dy: Float[Tensor, "cells genes"] | None = None
 
     def chosen(self, rows: Tensor) -> "Stage":
         """Return the stage of chosen cells."""
-        growth = None if self.growth_per_h is None else self.growth_per_h[rows]
+        growth, dy = (None if part is None else part[rows] for part in (self.growth_per_h, self.dy))
         parts = (part[rows] for part in (self.y, self.inputs, self.signals, self.material, self.embryo))
         y, inputs, signals, material, embryo = parts
-        return Stage(self.t_h, y, inputs, signals, material, embryo, growth)
+        return Stage(self.t_h, y, inputs, signals, material, embryo, growth, dy)
 
     @property
     def growth(self) -> Float[Tensor, " cells"]:

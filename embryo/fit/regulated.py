@@ -1,7 +1,8 @@
 """Stages and couplings -> a law whose genes obey a circuit.
 
-The circuit is fitted without couplings (`embryo.fit.circuit`), and so are growth and motion (`embryo.fit.moving`); what
-the panel does not tell of the embedding is regressed on the coupled pairs.
+The circuit is fitted without couplings (`embryo.fit.circuit`), from measured velocities on where there are any
+(`embryo.fit.likelihood`), and so are growth and motion (`embryo.fit.moving`); what the panel does not tell of the
+embedding is regressed on the coupled pairs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from embryo.core import schema
 from embryo.core.errors import Problem, SchemaError
@@ -21,19 +22,19 @@ from embryo.fields.motion import Motion
 from embryo.fields.posefree import Swelling, depth, radius_um
 from embryo.fields.regulated import Growth, Regulated, medium
 from embryo.fit import circuit as circuits
-from embryo.fit import marginals, moving
+from embryo.fit import likelihood, marginals, moving
 from embryo.fit.coupled import Pairs, states
 from embryo.fit.discrepancy import discrepancy
 from embryo.fit.moments import Series
 from embryo.fit.regression import regress
-from embryo.fit.snapshots import Riding
+from embryo.fit.snapshots import Riding, unit_of
 from embryo.fit.snapshots import series as snapshots
 from embryo.fit.training import Training
 
 _GONE = 5.0  # decay times between stages after which nothing is left
 _FAINT = 1e-6  # an input below this counts as this: logarithms are taken
 _KNOCKOUT = "knockout "
-_SCALE = 99.0  # percentile of a gene's level over training cells that is its unit
+_LIKELY, _FORBIDDEN = 0.05, 1e6  # penalty of a weight that a prior names, and of one that a hard prior does not
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Wiring:
         place in the body.
     settings
         Of the fit.
+    prior
+        Likely edges, (source, target): their weights cost less. Sources are genes of the panel (a ligand's name is that
+        of its signal too) and measured inputs; edges of others are passed over.
+    hard
+        Whether the prior forbids what it does not name; inputs that the fit itself finds are always allowed.
     """
 
     ligands: tuple[str, ...] = ()
@@ -63,6 +69,8 @@ class Wiring:
     led: marginals.Settings | None = None
     held: Held | None = None
     settings: circuits.Settings = field(default_factory=circuits.Settings)
+    prior: tuple[tuple[str, str], ...] = ()
+    hard: bool = False
 
 
 def regulated(
@@ -81,7 +89,8 @@ def regulated(
     ----------
     adata
         Training cells with ``X_embed``, ``X_panel``, ``spatial_aligned`` in three columns, ``time`` and, where there
-        are several, ``embryo``.
+        are several, ``embryo``. Where there is ``velocity_levels`` too, d/dt of expm1(``X_panel``) per hour, the
+        circuit is fitted to it first, and to the snapshots from there.
     data
         Their coupled pairs.
     training
@@ -99,13 +108,13 @@ def regulated(
     Raises
     ------
     SchemaError
-        If there is no space, there are fewer than two stages, a ligand is no gene of the panel, or a label is no
-        knock-out of its genes.
+        If there is no space, there are fewer than two stages, a ligand is no gene of the panel, a label is no knock-out
+        of its genes, velocities are not those of the panel, or a prior names no edge of it.
     """
     panel = tuple(str(g) for g in schema.meta(adata)["panel"])
     lost = {label: _silenced(label, panel) for label in trained or {}}
     _require(adata, panel, wiring, lost)
-    unit = torch.as_tensor(_unit(np.asarray(adata.obsm[schema.PANEL], dtype=float)), dtype=torch.float32)
+    unit = torch.as_tensor(unit_of(np.asarray(adata.obsm[schema.PANEL], dtype=float)), dtype=torch.float32)
     columns = tuple(panel.index(name) for name in wiring.ligands)
     ligands = Ligands(columns, (medium(wiring.length_um),) * len(columns))
     tissue = Tissue.of(adata, unit, wiring.held) if wiring.posed else None
@@ -119,7 +128,8 @@ def regulated(
     series = seen(adata)
     measured = [series, *(seen(cells, lost[label]) for label, cells in (trained or {}).items())]
     inputs = wiring.held or _gradients(series)
-    found = circuits.fit(measured, wiring.settings, seed=training.seed, inputs=None if wiring.held else inputs)
+    prior = _penalties(wiring, panel, inputs.names)
+    found = _circuit(measured, wiring, None if wiring.held else inputs, prior, training.seed)
     if wiring.led is not None:
         marginals.refine(found.numbers, series, unit, wiring.led, seed=training.seed)
     made: Circuit = _slowed(found.circuit(panel, inputs.names, wiring.ligands, unit), series)
@@ -136,6 +146,33 @@ def regulated(
         law.tested.fill_(value=True)
         law.unfit[list(wrong)] = True
     return law.requires_grad_(requires_grad=False).eval()
+
+
+def _circuit(
+    measured: Sequence[Series], wiring: Wiring, inputs: nn.Module | None, prior: Tensor | None, seed: int
+) -> circuits.Fitted:
+    """Fit to velocities where they are measured, and to snapshots from there on, else from nothing."""
+    settings, start = wiring.settings, None
+    told = [series for series in measured if all(stage.dy is not None for stage in series.stages)]
+    if told:
+        start = likelihood.fit(told, inputs=inputs, prior=prior)
+        settings = replace(settings, phases=settings.phases[-1:])
+    found = circuits.fit(measured, settings, seed=seed, inputs=inputs, prior=prior, start=start)
+    if wiring.hard and prior is not None:
+        with torch.no_grad():
+            found.numbers.weights[prior == _FORBIDDEN] = 0.0
+    return found
+
+
+def _penalties(wiring: Wiring, panel: Sequence[str], inputs: Sequence[str]) -> Float[Tensor, "genes columns"] | None:
+    """Return what every weight costs beside others, columns as a circuit reads them; None without a prior."""
+    if not wiring.prior:
+        return None
+    sources, edges = (*panel, *inputs, *wiring.ligands), set(wiring.prior)
+    found = () if wiring.held else inputs
+    other = {s: 1.0 if s in found or not wiring.hard else _FORBIDDEN for s in sources}
+    rows = [[_LIKELY if (s, target) in edges else other[s] for s in sources] for target in panel]
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def _gradients(series: Series) -> Gradients:
@@ -198,13 +235,23 @@ class Tissue:
         else:
             inputs = torch.as_tensor(np.asarray(adata.obsm[schema.INPUTS], dtype=float))
             riding = [_holding(inputs[r], held, t_h) for t_h, r in zip(times, rows, strict=True)]
-        rates = [growth(c.y) for c in crowds]
-        riding = [replace(own, growth_per_h=b) for own, b in zip(riding, rates, strict=True)]
+        dy = _velocities(adata, unit)
+        riding = [
+            replace(own, growth_per_h=growth(c.y), dy=None if dy is None else dy[r])
+            for own, c, r in zip(riding, crowds, rows, strict=True)
+        ]
         return cls(times, stages, tuple(number[r] for r in rows), growth, motion, tuple(riding))
 
     def series(self, unit: Float[Tensor, " genes"], ligands: Ligands, silenced: tuple[int, ...] = ()) -> Series:
         """Return levels, what each cell receives, and what rides with it; silenced genes make nothing."""
         return snapshots(self.times_h, self.states, self.embryos, self.riding, unit, ligands, silenced)
+
+
+def _velocities(adata: AnnData, unit: Float[Tensor, " genes"]) -> Float[Tensor, "cells genes"] | None:
+    """Return measured velocities of levels in units, per hour; None where there are none."""
+    if schema.VELOCITY not in adata.obsm:
+        return None
+    return torch.as_tensor(np.asarray(adata.obsm[schema.VELOCITY], dtype=float)) / unit.double()
 
 
 def _crowd(t_h: float, state: State, embryo: Int[Tensor, " cells"], unit: Float[Tensor, " genes"]) -> moving.Crowd:
@@ -229,7 +276,7 @@ def swollen(adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands) -> 
     cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
     named = _embryos(adata)
     number = np.unique(named, return_inverse=True)[1]
-    times, stages, embryos, riding = [], [], [], []
+    times, stages, embryos, riding, dy = [], [], [], [], _velocities(adata, unit)
     for t_h in np.unique(t):
         rows = [np.flatnonzero((t == t_h) & (number == k)) for k in np.unique(number)]
         bodies = [torch.as_tensor(own) for own in rows if len(own) > 1]
@@ -238,7 +285,8 @@ def swollen(adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands) -> 
             times.append(float(t_h))
             stages.append(cells[here])
             embryos.append(torch.as_tensor(number)[here])
-            riding.append(Riding(torch.cat([depth(cells[own].map(lambda part: part.double())) for own in bodies])))
+            deep = torch.cat([depth(cells[own].map(lambda part: part.double())) for own in bodies])
+            riding.append(Riding(deep, dy=None if dy is None else dy[here]))
     return snapshots(times, stages, embryos, riding, unit, ligands)
 
 
@@ -252,11 +300,6 @@ def _swelling(adata: AnnData, genes: int, dims: int) -> Swelling:
         radii.append(float(np.median([float(radius_um(cells[own])) for own in rows if len(own) > 1] or [np.nan])))
     times, radii = times[np.isfinite(radii)], [r for r in radii if np.isfinite(r)]
     return Swelling.through(times.tolist(), radii, dims, genes)
-
-
-def _unit(g: Float[np.ndarray, "cells genes"]) -> Float[np.ndarray, " genes"]:
-    unit = np.percentile(np.expm1(g), _SCALE, axis=0)
-    return np.asarray(np.where(unit > 0, unit, 1.0))
 
 
 def _silenced(label: str, panel: Sequence[str]) -> tuple[int, ...]:
@@ -277,6 +320,10 @@ def _require(adata: AnnData, panel: Sequence[str], wiring: Wiring, lost: Mapping
         for name in wiring.ligands
         if name not in panel
     ]
+    if wiring.prior and not {target for _, target in wiring.prior} & set(panel):
+        found = f"a prior of {len(wiring.prior)} edges, none of them to a gene of the panel"
+        problems.append(Problem(found, f"targets among {', '.join(panel[:12])}", "correct the names"))
+    problems += _of_velocities(adata, panel)
     space = np.asarray(adata.obsm[schema.ALIGNED]).shape[1] if schema.ALIGNED in adata.obsm else 0
     if space != 3:
         problems.append(Problem(f"{space} columns of positions", "3", "set fit.structure to network"))
@@ -285,3 +332,16 @@ def _require(adata: AnnData, panel: Sequence[str], wiring: Wiring, lost: Mapping
         problems.append(Problem(f"{len(times)} stage", "two or more", "give a series"))
     if problems:
         raise SchemaError(*problems, subject="fit.structure = circuit")
+
+
+def _of_velocities(adata: AnnData, panel: Sequence[str]) -> list[Problem]:
+    """Return what is wrong with measured velocities."""
+    if schema.VELOCITY not in adata.obsm:
+        return []
+    dy, slot = np.asarray(adata.obsm[schema.VELOCITY], dtype=float), f"obsm[{schema.VELOCITY!r}]"
+    wanted = f"d/dt of expm1(X_panel) per hour, {len(panel)} columns"
+    if dy.shape[1] != len(panel):
+        return [Problem(f"{dy.shape[1]} columns in {slot}", wanted, "give one column per gene of the panel")]
+    mute = [gene for gene, heard in zip(panel, np.isfinite(dy).any(axis=0), strict=True) if not heard]
+    cure = "leave these genes out of the panel, or the velocities out"
+    return [Problem(f"no velocity of {', '.join(mute)} in any cell of {slot}", wanted, cure)] if mute else []

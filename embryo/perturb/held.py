@@ -43,6 +43,11 @@ class EditedField:
         return (*laws.breaks_h(self.base), *windows_h(self.edits))
 
     @property
+    def longest_step_h(self) -> float:
+        """As of the wild type's law."""
+        return laws.longest_step_h(self.base)
+
+    @property
     def alone(self) -> bool:
         """Whether the wild type's law reads each particle by itself."""
         return laws.alone(self.base)

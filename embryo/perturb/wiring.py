@@ -42,6 +42,11 @@ class Rewired:
         return (*laws.breaks_h(self.base), *windows_h((self.edit,)))
 
     @property
+    def longest_step_h(self) -> float:
+        """The shorter one of both laws."""
+        return min(laws.longest_step_h(self.base), laws.longest_step_h(self.other))
+
+    @property
     def alone(self) -> bool:
         """Whether both laws read each particle by itself."""
         return laws.alone(self.base) and laws.alone(self.other)

@@ -6,6 +6,7 @@ the cells: which gene is secreted. Where a board gives no inputs it finds them a
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -74,8 +75,21 @@ def network(known: Known) -> Predictor | None:
 
 
 def circuit(known: Known) -> Predictor | None:
-    """Return a law whose genes obey a gene circuit, fitted to the wild type alone; fates are read off the panel."""
-    return _of_law(known, "gene circuit", "B", _regulated, schema.PANEL)
+    """Return a law whose genes obey a gene circuit; fates are read off the panel.
+
+    Levels from counts are shrunk first: those that it is fitted to, that it starts from, and that fates are read off.
+    """
+    return _of_law(_shrunk(known), "gene circuit", "B", _regulated, schema.PANEL)
+
+
+def _shrunk(known: Known) -> Known:
+    """Return a board whose levels are shrunk where they come from counts; how is chosen on wild type."""
+    if schema.PER_LEVEL not in known.train.obs:
+        return known
+    how = fit.Shrinkage.of(known.wild, [""] * known.wild.n_obs, seed=known.seed)
+    train = known.train.copy()
+    train.obsm[schema.PANEL] = how.panel(train, train.obs[schema.PERTURBATION].astype(str).tolist())
+    return replace(known, train=train)
 
 
 def _of_law(known: Known, name: str, tier: str, fitted: Callable[[Known, int], Field], read: str) -> Predictor | None:
@@ -112,12 +126,21 @@ def _fitted(known: Known, seed: int) -> Field:
 
 def _regulated(known: Known, seed: int) -> Field:
     ligands = tuple(g for g in (synthetic.LIGAND,) if g in known.panel)
-    wiring = fit.Wiring(ligands, held=_held(known), settings=fit.Settings(cells=_CELLS_OF_CIRCUIT))
+    how = fit.Settings(cells=_CELLS_OF_CIRCUIT)
+    wiring = fit.Wiring(ligands, held=_held(known), settings=how, prior=_prior(known), hard=known.hard_prior)
     training = fit.Training(steps=_STEPS, width=64, seed=seed)
     carried = known.train.obs[schema.PERTURBATION].astype(str).to_numpy()
     trained = {label: known.train[carried == label] for label in dict.fromkeys(carried) if label}
     law: Field = fit.regulated(known.wild, _pairs(known, seed), training, wiring, known.response, trained=trained)
     return law
+
+
+def _prior(known: Known) -> tuple[tuple[str, str], ...]:
+    """Return the edges of a prior, under the names that the circuit gives its sources."""
+    if known.prior is None:
+        return ()
+    names = {name: f"input {k + 1}" for k, name in enumerate(synthetic.INPUTS)} | {"signal": synthetic.LIGAND}
+    return tuple((names.get(s, s), t) for s, t in zip(known.prior["source"], known.prior["target"], strict=True))
 
 
 def _held(known: Known) -> Held | None:

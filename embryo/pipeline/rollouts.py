@@ -110,10 +110,11 @@ def _law(
     if f.structure == "circuit":
         names, dims = tuple(str(g) for g in schema.meta(adata)["panel"]), adata.obsm[schema.EMBED].shape[1]
         led = fit.Marginals(steps=f.marginal_steps) if f.marginal_steps else None
-        wiring = fit.Wiring(tuple(f.ligands), f.ligand_um, posed=f.posed, led=led)
+        wiring = fit.Wiring(tuple(f.ligands), f.ligand_um, posed=f.posed, led=led, prior=tuple(f.prior))
         return fit.regulated(
-            adata[train].copy(), pairs(), training, wiring, response(run, names, dims), progress=progress
-        )
+            adata[train].copy(), pairs(), training, wiring, response(run, names, dims),
+            trained=cells.learned(adata, run.config), progress=progress,
+        )  # fmt: skip
     return fit.regress(pairs(), training, progress=progress)
 
 

@@ -99,7 +99,7 @@ def particles(  # noqa: PLR0913  a roll-out needs all of these, all but three by
     seen = [tissue]
     rules = _Rules(Division(seed, apart), steps, turnover_per_h, max_cells)
     for k in range(1, len(times)):
-        points = grid(times[k - 1 : k + 1], step_h, laws.breaks_h(field))
+        points = grid(times[k - 1 : k + 1], min(step_h, laws.longest_step_h(field)), laws.breaks_h(field))
         for j in range(1, len(points)):
             tissue = rules.advance(tissue, points[j - 1 : j + 1])
         require_finite(tissue.state, float(times[k]))

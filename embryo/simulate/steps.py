@@ -75,7 +75,7 @@ def advance(field: Field, state: State, span: Float[Tensor, "2"], steps: Steps) 
     State
         A new one, on the same device.
     """
-    points = grid(span, steps.step_h, laws.breaks_h(field))
+    points = grid(span, min(steps.step_h, laws.longest_step_h(field)), laws.breaks_h(field))
     end = state.map(torch.empty_like)
     with torch.no_grad():
         together = len(state) if steps.method == _ADAPTIVE else steps.block
