@@ -25,9 +25,7 @@ CELL_TYPE = "cell_type"  # annotated type or fate
 MASS = "mass"  # how many cells of the embryo it stands for, where some were drawn; 1 where absent
 SLICE = "slice"  # physical section, where there are any
 PERTURBATION = "perturbation"  # label of the edit that this embryo carries; "" for wild type
-PER_LEVEL = (
-    "counts_per_level"  # raw counts that expm1(g) = 1 stands for in the cell, where the panel is from counts
-)
+PER_LEVEL = "counts_per_level"  # raw counts that expm1(g) = 1 stands for in the cell, where the panel is from counts
 
 # obsm
 SPATIAL = "spatial"  # raw position, µm, right-handed, (cells, 2 or 3)

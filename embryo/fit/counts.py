@@ -11,7 +11,7 @@ fates is not smeared. phi is what capture, dropout and batch add to counting, al
 genes that are steadiest at a place, as Brennecke et al. (2013, Nat. Methods 10:1093) read it off spiked-in ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -195,8 +195,13 @@ class Shrinkage:
         return g
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and lists, of which ``Shrinkage(**...)`` makes the same again."""
+        """Return plain numbers and lists, of which `from_dict` makes the same again."""
         return {**asdict(self), "unit": list(self.unit)}
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> "Shrinkage":
+        """Return what `to_dict` returned, also as h5ad gives it back."""
+        return cls(tuple(map(float, kept["unit"])), int(kept["neighbours"]), float(kept["excess"]))
 
 
 def _require(adata: AnnData) -> None:

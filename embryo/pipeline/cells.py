@@ -302,7 +302,7 @@ def levels_like(adata: AnnData, new: AnnData) -> None:
     """Shrink the panel of new counted cells, embryo by embryo, as that of the run's cells was."""
     kept = schema.meta(adata).get(_SHRUNK)
     if kept is not None and schema.PER_LEVEL in new.obs:
-        how = fit.Shrinkage(tuple(map(float, kept["unit"])), int(kept["neighbours"]), float(kept["excess"]))
+        how = fit.Shrinkage.from_dict(kept)
         names = new.obs[schema.EMBRYO] if schema.EMBRYO in new.obs else new.obs[schema.TIME]
         new.obsm[schema.MEASURED] = new.obsm[schema.PANEL]
         new.obsm[schema.PANEL] = how.panel(new, names.astype(str).tolist())

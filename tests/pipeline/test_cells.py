@@ -80,7 +80,8 @@ def test_embryos_that_lie_as_they_fell_are_not_turned() -> None:
 
 
 def test_what_only_a_circuit_has_is_refused_elsewhere() -> None:
-    for fit in ({"posed": False}, {"marginal_steps": 5}):
+    given = ({"posed": False}, {"marginal_steps": 5}, {"knockouts": ["knockout a"]}, {"prior": [["a", "b"]]})
+    for fit in given:
         with pytest.raises(ConfigError, match="a circuit"):
             config.parse({"fit": fit})
 
