@@ -315,7 +315,7 @@ def test_velocities_of_a_layer_are_brought_to_the_panel(run: Path, tmp_path: Pat
     adata.obsm[schema.VELOCITY] = np.zeros((adata.n_obs, 12))
     read.write(adata, tmp_path / "own.h5ad")
     own = ("fit.structure=circuit", "embed.dims=3")
-    with pytest.raises(ConfigError, match="embed.panel = auto"):
+    with pytest.raises(ConfigError, match=r"embed\.panel = auto"):
         pipeline.run(configs.source(tmp_path / "own.h5ad", own), tmp_path / "auto", until="embed")
 
 
