@@ -117,7 +117,8 @@ def regulated(
     unit = torch.as_tensor(unit_of(np.asarray(adata.obsm[schema.PANEL], dtype=float)), dtype=torch.float32)
     columns = tuple(panel.index(name) for name in wiring.ligands)
     ligands = Ligands(columns, (medium(wiring.length_um),) * len(columns))
-    tissue = Tissue.of(adata, unit, wiring.held) if wiring.posed else None
+    lent = list((trained or {}).values())
+    tissue = Tissue.of(adata, unit, wiring.held, beside=lent) if wiring.posed else None
 
     def seen(cells: AnnData, silenced: tuple[int, ...] = ()) -> Series:
         if tissue is None:
@@ -216,19 +217,25 @@ class Tissue:
 
     @classmethod
     def of(
-        cls, adata: AnnData, unit: Float[Tensor, " genes"], held: Held | None = None, like: "Tissue | None" = None
-    ) -> "Tissue":
-        """Read cells; `held` are the inputs in ``obsm["inputs"]``, `like` is the tissue as which they grow and move."""
-        cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
-        if schema.MASS in adata.obs:  # a cell that stands for several secretes as much as they do
-            cells = replace(cells, log_mass=torch.as_tensor(np.log(adata.obs[schema.MASS].to_numpy(float))).to(cells.g))
-        named = _embryos(adata)
-        number = torch.as_tensor(np.unique(named, return_inverse=True)[1])
-        rows = [torch.as_tensor(np.flatnonzero(t == t_h)) for t_h in np.unique(t)]
-        stages = tuple(cells[r] for r in rows)
-        times = tuple(np.unique(t).tolist())
-        crowds = [_crowd(t_h, s, number[r], unit) for t_h, s, r in zip(times, stages, rows, strict=True)]
-        growth = moving.growth(crowds) if like is None else like.growth
+        cls, adata: AnnData, unit: Float[Tensor, " genes"], held: Held | None = None, like: "Tissue | None" = None,
+        beside: Sequence[AnnData] = (),
+    ) -> "Tissue":  # fmt: skip
+        """Read cells.
+
+        Parameters
+        ----------
+        adata, unit
+            Cells, and expm1(g) at level 1.
+        held
+            How the inputs in ``obsm["inputs"]`` fade; None without.
+        like
+            The tissue as which they grow and move; None to read growth and motion off the cells.
+        beside
+            Cells of knock-outs whose growth is read too.
+        """
+        rows, stages, crowds = _crowds(adata, unit)
+        times, embryos = tuple(c.t_h for c in crowds), tuple(c.embryo for c in crowds)
+        growth = moving.growth(crowds, *(_crowds(o, unit)[2] for o in beside)) if like is None else like.growth
         motion = moving.motion(crowds, growth) if like is None else like.motion
         if held is None:
             riding = [Riding(motion.back(c.t_h, c.x)) for c in crowds]
@@ -240,11 +247,28 @@ class Tissue:
             replace(own, growth_per_h=growth(c.y), dy=None if dy is None else dy[r])
             for own, c, r in zip(riding, crowds, rows, strict=True)
         ]
-        return cls(times, stages, tuple(number[r] for r in rows), growth, motion, tuple(riding))
+        return cls(times, stages, embryos, growth, motion, tuple(riding))
 
     def series(self, unit: Float[Tensor, " genes"], ligands: Ligands, silenced: tuple[int, ...] = ()) -> Series:
         """Return levels, what each cell receives, and what rides with it; silenced genes make nothing."""
         return snapshots(self.times_h, self.states, self.embryos, self.riding, unit, ligands, silenced)
+
+
+def _crowds(
+    adata: AnnData, unit: Float[Tensor, " genes"]
+) -> tuple[list[Int[Tensor, " stage"]], tuple[State, ...], list[moving.Crowd]]:
+    """Return rows, states and crowd of every stage; a cell that stands for several secretes as much as they do."""
+    cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
+    if schema.MASS in adata.obs:
+        cells = replace(cells, log_mass=torch.as_tensor(np.log(adata.obs[schema.MASS].to_numpy(float))).to(cells.g))
+    embryo = torch.as_tensor(np.unique(_embryos(adata), return_inverse=True)[1])
+    rows = [torch.as_tensor(np.flatnonzero(t == t_h)) for t_h in np.unique(t)]
+    stages = tuple(cells[r] for r in rows)
+    crowds = []
+    for t_h, state, r in zip(np.unique(t).tolist(), stages, rows, strict=True):
+        y = torch.expm1(state.g.double()) / unit.double()
+        crowds.append(moving.Crowd(t_h, y, state.x.double(), state.mass.double(), embryo[r]))
+    return rows, stages, crowds
 
 
 def _velocities(adata: AnnData, unit: Float[Tensor, " genes"]) -> Float[Tensor, "cells genes"] | None:
@@ -252,11 +276,6 @@ def _velocities(adata: AnnData, unit: Float[Tensor, " genes"]) -> Float[Tensor, 
     if schema.VELOCITY not in adata.obsm:
         return None
     return torch.as_tensor(np.asarray(adata.obsm[schema.VELOCITY], dtype=float)) / unit.double()
-
-
-def _crowd(t_h: float, state: State, embryo: Int[Tensor, " cells"], unit: Float[Tensor, " genes"]) -> moving.Crowd:
-    y = torch.expm1(state.g.double()) / unit.double()
-    return moving.Crowd(t_h, y, state.x.double(), state.mass.double(), embryo)
 
 
 def _holding(inputs: Float[Tensor, "cells inputs"], held: Held, t_h: float) -> Riding:
