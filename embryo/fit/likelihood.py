@@ -7,6 +7,9 @@ Where dy/dt is measured (RNA velocity, tracks) the circuit is fitted by least sq
 over single cells. The soft-target quasi-likelihood log(1 + exp(u)) - p u of p = (dy/dt + lambda y) / R is convex in the
 weights, but has no minimum where decay is wrong or where chance puts the mean of p below 0 in some direction; with each
 row measured by its own curvature least squares need no such start, and find decay too.
+
+Penalties are those of a posterior: they stand beside the squares over the noise of each gene, which is read off what is
+left over, and so fade as cells become many.
 """
 
 from collections.abc import Sequence
@@ -21,6 +24,8 @@ from embryo.fit.descent import lbfgs
 from embryo.fit.moments import Series, Stage, audible
 
 _SOFT = 1e-3
+_LEAST = 1e-8  # variance of velocities without noise
+_FLAT = 1e-8  # curvature where the data have none
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,18 @@ class Settings:
 
     Parameters
     ----------
-    l1
-        Penalty per unit of weight, against half the mean square over cells of each gene.
+    width
+        Expected size of a weight: the scale of a Laplace prior, cheaper or dearer where a prior of edges says so.
+    spread
+        Standard deviation of log(rate / decay): a gene that is never full says nothing of its rate.
     decay_per_h
         Where decay starts.
     rounds, iterations
         How often the curvature is measured anew, and iterations in between.
     """
 
-    l1: float = 1e-6
+    width: float = 5.0
+    spread: float = 0.3
     decay_per_h: float = 0.6
     rounds: int = 8
     iterations: int = 60
@@ -61,7 +69,7 @@ def fit(
     inputs
         Functions of material coordinates and time, fitted along; as in `embryo.fit.circuit.fit`.
     prior
-        Penalty of every weight relative to `l1`.
+        Penalty of every weight relative to others.
     """
     how = settings or Settings()
     first = series[0].stages[0]
@@ -69,26 +77,33 @@ def fit(
     free = 0 if inputs is None else inputs(0.0, first.material[:1]).shape[1]
     genes = first.y.shape[1]
     numbers = Numbers(genes, genes + free + known, how.decay_per_h, inputs)
-    stages = _heard(series)
+    stages, count = _heard(series)
     weight = torch.ones_like(numbers.weights) if prior is None else prior.to(numbers.weights)
+    bend = weight / how.width / count[:, None]
+    noise = torch.ones_like(count)
 
-    def loss() -> Tensor:
-        rate = torch.exp(numbers.log_decay + numbers.log_scale)
-        total = how.l1 * (weight * torch.sqrt(numbers.weights**2 + _SOFT)).sum() + 1e-6 * (numbers.weights**2).sum()
+    def squares() -> Tensor:
+        rate, total = torch.exp(numbers.log_decay + numbers.log_scale), torch.zeros_like(count)
         for stage, dy, share in stages:
             made = rate * torch.sigmoid(_columns(numbers, stage) @ numbers.weights.T + numbers.bias)
-            total = total + 0.5 * (share * (dy - made + numbers.decay * stage.y) ** 2).sum()
-        return total + 1e-3 * (numbers.log_scale**2).sum()  # a gene that is never full says nothing of its rate
+            total = total + (share * (dy - made + numbers.decay * stage.y) ** 2).sum(0)
+        return total
+
+    def loss() -> Tensor:
+        wide = (bend * torch.sqrt(numbers.weights**2 + _SOFT)).sum()
+        scale = (numbers.log_scale**2 / count).sum() / (2 * how.spread**2)
+        return (0.5 * squares() / noise).sum() + wide + scale
 
     own = [] if inputs is None else list(inputs.parameters())
     rows, others = [numbers.weights, numbers.bias], [numbers.log_decay, numbers.log_scale, *own]
     for _ in range(how.rounds):
-        lbfgs(rows, others, loss, _curvature(numbers, stages, how.l1 * weight), how.iterations)
+        noise = squares().detach().clamp(min=_LEAST)
+        lbfgs(rows, others, loss, _curvature(numbers, stages, noise, bend), how.iterations)
     return numbers
 
 
-def _heard(series: Sequence[Series]) -> list[tuple[Stage, Tensor, Tensor]]:
-    """Return stages with their velocities, 0 where there is none, and the share of each value in its gene's mean."""
+def _heard(series: Sequence[Series]) -> tuple[list[tuple[Stage, Tensor, Tensor]], Float[Tensor, " genes"]]:
+    """Return stages with velocities (0 for none) and the share of each value in its gene's mean; and their number."""
     found, count = [], torch.zeros(series[0].stages[0].y.shape[1], dtype=torch.float64)
     for one in series:
         heard = audible(one, count)
@@ -97,7 +112,8 @@ def _heard(series: Sequence[Series]) -> list[tuple[Stage, Tensor, Tensor]]:
             share = torch.isfinite(dy) * heard
             found.append((stage, dy.nan_to_num(), share))
             count = count + share.sum(0)
-    return [(stage, dy, share / count.clamp(min=1.0)) for stage, dy, share in found]
+    count = count.clamp(min=1.0)
+    return [(stage, dy, share / count) for stage, dy, share in found], count
 
 
 def _columns(numbers: Numbers, stage: Stage) -> Float[Tensor, "cells columns"]:
@@ -106,16 +122,15 @@ def _columns(numbers: Numbers, stage: Stage) -> Float[Tensor, "cells columns"]:
 
 @torch.no_grad()
 def _curvature(
-    numbers: Numbers, stages: Sequence[tuple[Stage, Tensor, Tensor]], bend: Tensor
+    numbers: Numbers, stages: Sequence[tuple[Stage, Tensor, Tensor]], noise: Float[Tensor, " genes"], bend: Tensor
 ) -> Float[Tensor, "genes columns columns"]:
     """Gauss-Newton curvature of every gene, penalties included."""
-    total = torch.diag_embed(
-        torch.cat([bend / (numbers.weights.abs() + 0.1) + 1e-6, torch.full_like(bend[:, :1], 1e-5)], 1)
-    )
+    flat = torch.full_like(bend[:, :1], _FLAT)
+    total = torch.diag_embed(torch.cat([bend / (numbers.weights.abs() + 0.1) + _FLAT, flat], 1))
     for stage, _, share in stages:
         z = _columns(numbers, stage)
         p = torch.sigmoid(z @ numbers.weights.T + numbers.bias)
-        steep = share * (torch.exp(numbers.log_decay + numbers.log_scale) * p * (1 - p)) ** 2
+        steep = share * (torch.exp(numbers.log_decay + numbers.log_scale) * p * (1 - p)) ** 2 / noise
         wide = torch.cat([z, torch.ones_like(z[:, :1])], 1)
         total += torch.stack([wide.T @ (wide * steep[:, [a]]) for a in range(len(total))])
     return total

@@ -242,9 +242,9 @@ class Tissue:
         else:
             inputs = torch.as_tensor(np.asarray(adata.obsm[schema.INPUTS], dtype=float))
             riding = [_holding(inputs[r], held, t_h) for t_h, r in zip(times, rows, strict=True)]
-        dy = _velocities(adata, unit)
+        more = _beside(adata, unit)
         riding = [
-            replace(own, growth_per_h=growth(c.y), dy=None if dy is None else dy[r])
+            replace(own, growth_per_h=growth(c.y), **{name: part[r] for name, part in more.items()})
             for own, c, r in zip(riding, crowds, rows, strict=True)
         ]
         return cls(times, stages, embryos, growth, motion, tuple(riding))
@@ -271,11 +271,15 @@ def _crowds(
     return rows, stages, crowds
 
 
-def _velocities(adata: AnnData, unit: Float[Tensor, " genes"]) -> Float[Tensor, "cells genes"] | None:
-    """Return measured velocities of levels in units, per hour; None where there are none."""
-    if schema.VELOCITY not in adata.obsm:
-        return None
-    return torch.as_tensor(np.asarray(adata.obsm[schema.VELOCITY], dtype=float)) / unit.double()
+def _beside(adata: AnnData, unit: Float[Tensor, " genes"]) -> dict[str, Float[Tensor, "cells genes"]]:
+    """Return what else was measured of the levels in units: velocities per hour, and levels before they were shrunk."""
+    found = {}
+    if schema.VELOCITY in adata.obsm:
+        found["dy"] = torch.as_tensor(np.asarray(adata.obsm[schema.VELOCITY], dtype=float)) / unit.double()
+    if schema.MEASURED in adata.obsm:
+        raw = torch.as_tensor(np.asarray(adata.obsm[schema.MEASURED], dtype=float))
+        found["counted"] = torch.expm1(raw) / unit.double()
+    return found
 
 
 def _holding(inputs: Float[Tensor, "cells inputs"], held: Held, t_h: float) -> Riding:
@@ -295,7 +299,7 @@ def swollen(adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands) -> 
     cells, t = states(adata), adata.obs[schema.TIME].to_numpy(float)
     named = _embryos(adata)
     number = np.unique(named, return_inverse=True)[1]
-    times, stages, embryos, riding, dy = [], [], [], [], _velocities(adata, unit)
+    times, stages, embryos, riding, more = [], [], [], [], _beside(adata, unit)
     for t_h in np.unique(t):
         rows = [np.flatnonzero((t == t_h) & (number == k)) for k in np.unique(number)]
         bodies = [torch.as_tensor(own) for own in rows if len(own) > 1]
@@ -305,7 +309,7 @@ def swollen(adata: AnnData, unit: Float[Tensor, " genes"], ligands: Ligands) -> 
             stages.append(cells[here])
             embryos.append(torch.as_tensor(number)[here])
             deep = torch.cat([depth(cells[own].map(lambda part: part.double())) for own in bodies])
-            riding.append(Riding(deep, dy=None if dy is None else dy[here]))
+            riding.append(Riding(deep, **{name: part[here] for name, part in more.items()}))
     return snapshots(times, stages, embryos, riding, unit, ligands)
 
 

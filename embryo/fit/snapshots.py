@@ -29,12 +29,15 @@ class Riding:
         Birth minus death of every cell; None for none.
     dy
         Measured velocity of levels, per hour; NaN where a gene has none in a cell, None where nothing was measured.
+    counted
+        Levels before they were shrunk; None where they were not.
     """
 
     material: Float[Tensor, "cells axes"]
     inputs: Float[Tensor, "cells inputs"] | None = None
     growth_per_h: Float[Tensor, " cells"] | None = None
     dy: Float[Tensor, "cells genes"] | None = None
+    counted: Float[Tensor, "cells genes"] | None = None
 
 
 def unit_of(g: Float[np.ndarray, "cells genes"]) -> Float[np.ndarray, " genes"]:
@@ -80,5 +83,7 @@ def series(
                 received[rows] = ligands(y[rows], state.x[rows].double(), state.mass[rows].double())
         growth = None if own.growth_per_h is None else own.growth_per_h.double()
         inputs = none if own.inputs is None else own.inputs.double()
-        stages.append(Stage(float(t_h), y, inputs, received, own.material.double(), embryo, growth, own.dy))
+        stages.append(
+            Stage(float(t_h), y, inputs, received, own.material.double(), embryo, growth, own.dy, own.counted)
+        )
     return Series(tuple(stages), silenced)

@@ -88,6 +88,7 @@ def _shrunk(known: Known) -> Known:
         return known
     how = fit.Shrinkage.of(known.wild, [""] * known.wild.n_obs, seed=known.seed)
     train = known.train.copy()
+    train.obsm[schema.MEASURED] = train.obsm[schema.PANEL]
     train.obsm[schema.PANEL] = how.panel(train, train.obs[schema.PERTURBATION].astype(str).tolist())
     return replace(known, train=train)
 

@@ -30,7 +30,7 @@ def wanted() -> np.ndarray:
 
 
 def test_weights_decay_and_rate_of_the_synthetic_circuit_are_found() -> None:
-    numbers = likelihood.fit([measured(0.0)], Settings(l1=1e-5))
+    numbers = likelihood.fit([measured(0.0)], Settings())
     found = numbers.weights.detach().numpy()
     assert np.corrcoef(found.ravel(), wanted().ravel())[0, 1] > 0.95
     np.testing.assert_allclose(numbers.decay.detach().numpy(), 1.0, atol=0.05)
