@@ -79,6 +79,7 @@ def shrunk(
         own = excess * mean**2
         real = (left - own).clamp(min=0.0)
         out = mean + real / (real + mean / per_unit + own + 1e-9) * (y - mean)
+        out = out + (y - out)[near].mean(1)  # cells counted less deeply are shrunk more: the mean around must not move
         seen = torch.cat([place, 0.5 * (out[near].mean(1) + out) / y.std(0).clamp(min=0.1)], 1)
     return out
 

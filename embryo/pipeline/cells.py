@@ -199,7 +199,7 @@ def embryos(adata: AnnData, part: str) -> list[str]:
 def embed_all(adata: AnnData, config: Config, path: Path) -> str:
     """Fit the encoder on training cells, embed every cell, write the panel; returns a one-line summary."""
     e = config.embed
-    train = adata[(adata.obs[SPLIT] == TRAIN).to_numpy()]
+    train = adata[(adata.obs[SPLIT] == TRAIN).to_numpy()].copy()
     genes = panel(train, config)
     if e.encoder == "precomputed":
         what = chosen.precomputed(adata, e)
@@ -209,7 +209,8 @@ def embed_all(adata: AnnData, config: Config, path: Path) -> str:
         encoder.response(genes)  # of a pretrained network it is computed now, while the weights are at hand
         encoders.save(encoder, path)
         what = chosen.described(encoder, train.n_obs)
-    embed.panel(adata, genes)
+    train.obsm[schema.EMBED] = np.asarray(adata.obsm[schema.EMBED])[(adata.obs[SPLIT] == TRAIN).to_numpy()]
+    embed.panel(adata, genes, steady=embed.steady(train, seed=config.seed) if shrinks(config) else ())
     _velocities(adata, genes, e)
     if config.render.colour not in (schema.CELL_TYPE, *genes):
         raise ConfigError(

@@ -213,7 +213,9 @@ def _embedded(board: SyntheticBoard, parts: Mapping[str, AnnData], genes: Sequen
     encoder = chosen.fitted(board.embed, parts["train"], seed=seed, spare=1)
     for part in parts.values():
         embed.cells(part, encoder)
-        embed.panel(part, genes)
+    steady = embed.steady(parts["train"], seed=seed)
+    for part in parts.values():
+        embed.panel(part, genes, steady=steady)
     return torch.as_tensor(encoder.response(tuple(genes)), dtype=torch.float32)
 
 

@@ -30,8 +30,11 @@ def stages(run: RunFolder, *, as_used: bool = False) -> list[tuple[str, Any]]:
     }
     return [
         ("read", [read, c.split.model_dump(mode="json"), c.seed, digest["read"], synthetic]),
-        ("embed", [embed, digest["embed"], [e["gene"] for e in edits["edits"]]]),
-        ("reconstruct", "shrunk" if cells.shrinks(c) else None),
+        (
+            "embed",
+            [embed, digest["embed"], [e["gene"] for e in edits["edits"]], *(["shrunk"] if cells.shrinks(c) else [])],
+        ),
+        ("reconstruct", None),
         ("couple", c.couple.model_dump()),
         *((name, c.fit.model_dump()) for name in fits(c)),
         ("simulate", [c.simulate.model_dump(), c.measure.horizons_h]),

@@ -45,7 +45,8 @@ def prepared(run: RunFolder, adata: AnnData, new: AnnData, file: Path) -> AnnDat
         embed.latent(new, run.config.embed.slot)
     else:
         embed.cells(new, encoders.load(run.path / "encoder.safetensors"))
-    embed.panel(new, [str(g) for g in schema.meta(adata)["panel"]])
+    meta = schema.meta(adata)
+    embed.panel(new, [str(g) for g in meta["panel"]], steady=[str(g) for g in meta.get("steady", ())])
     if schema.SPATIAL in adata.obsm:
         frames.lay_on(adata, new, named=not schema.meta(new).get(schema.NAMELESS, False))
         cells_of_run.levels_like(adata, new)

@@ -5,7 +5,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from anndata import AnnData
-from jaxtyping import Float
 from scipy import sparse
 
 from embryo.core import schema
@@ -78,13 +77,6 @@ def log1p_normalised(adata: AnnData, genes: Sequence[str] | None = None) -> Matr
         values = values[:, positions(adata, genes)]
     _require_finite(values, counts=what == COUNTS)
     return _log1p(values) if what == COUNTS else values
-
-
-def per_level(adata: AnnData) -> Float[np.ndarray, " cells"] | None:
-    """Return the counts that a normalised level of 1 stands for in each cell; None where there are no counts."""
-    if kind(adata) != COUNTS:
-        return None
-    return np.asarray(adata.layers[schema.COUNTS].sum(axis=1), dtype=np.float64).ravel() / schema.TARGET_SUM
 
 
 def positions(adata: AnnData, genes: Sequence[str]) -> np.ndarray:
