@@ -1,12 +1,12 @@
 """Sparse counts -> levels: each cell shrunk towards the cells around it by the variance that counting leaves over.
 
-Counting noise inside a squashed sum biases every production. Locally, counts of one gene have the mean mu and the
-variance noise + tau^2; the best linear guess of a cell's level from its own count (empirical Bayes, Robbins 1956; Efron
-and Morris 1973, J. Am. Stat. Assoc. 68:117) is
+Counting noise inside a squashed sum biases every production. Locally, counts have the mean mu and the covariance
+S + N with N diagonal; the best linear guess of a cell's levels from its own counts (empirical Bayes, Robbins 1956; Efron
+and Morris 1972, Biometrika 59:335) is
 
-    mu + tau^2 / (tau^2 + noise) (count - mu),    noise = mu / counts per unit + phi mu^2
+    mu + S (S + N)^-1 (counts - mu),    N = mu / counts per unit + phi mu^2
 
-A first pass takes neighbours by place, a second by place and by the levels of the first, so that a boundary between
+Genes that go together tell of each other. A first pass takes neighbours by place, a second by place and by the levels of the first, so that a boundary between
 fates is not smeared. phi is what capture, dropout and batch add to counting, alike for all genes; it is read off the
 genes that are steadiest at a place, as Brennecke et al. (2013, Nat. Methods 10:1093) read it off spiked-in ones.
 """
@@ -30,6 +30,8 @@ _CHOICES = (12, 25, 50, 100)
 _STEADY = 0.1  # share of (cell, gene) whose neighbourhood is taken for steady
 _WIDE = 100  # neighbours that the excess variance is read off
 _SEEN = 1.0  # counts a gene must be expected to give there
+_BLOCK = 2048  # cells looked at in one go
+_LEAST = 1e-9  # variance of what is never counted
 _STAGES = 4  # that the number of neighbours is chosen on, at most
 
 
@@ -75,13 +77,22 @@ def shrunk(
     out = y
     for _ in range(passes):
         near = _near(seen, neighbours)
-        mean, left = _beyond_counting(y, per_unit, near)
-        own = excess * mean**2
-        real = (left - own).clamp(min=0.0)
-        out = mean + real / (real + mean / per_unit + own + 1e-9) * (y - mean)
+        out = torch.cat([_guess(y, per_unit, near, rows, excess) for rows in torch.arange(len(y)).split(_BLOCK)])
         out = out + (y - out)[near].mean(1)  # cells counted less deeply are shrunk more: the mean around must not move
         seen = torch.cat([place, 0.5 * (out[near].mean(1) + out) / y.std(0).clamp(min=0.1)], 1)
     return out
+
+
+def _guess(y: Tensor, per_unit: Tensor, near: Tensor, rows: Tensor, excess: float) -> Float[Tensor, "block genes"]:
+    """Return the best linear guess of the levels of some cells."""
+    around, apart = y[near[rows]], (1 / per_unit).expand_as(y)
+    mean = around.mean(1)
+    off, own = around - mean[:, None], excess * mean**2 + _LEAST
+    real = off.mT @ off / (off.shape[1] - 1) - torch.diag_embed(mean * apart[near[rows]].mean(1) + own)
+    size, axes = torch.linalg.eigh(real)
+    real = (axes * size.clamp(min=0.0)[:, None]) @ axes.mT
+    noise = torch.diag_embed(mean * apart[rows] + own)
+    return mean + (real @ torch.linalg.solve(real + noise, (y[rows] - mean)[..., None]))[..., 0]
 
 
 def excess_of(
