@@ -65,7 +65,7 @@ def _calm(counts: sparse.csr_array, genes: Int[np.ndarray, " genes"]) -> Int[np.
     some = counts[:, np.sort(genes)]
     mean = np.asarray(some.mean(axis=0)).ravel()
     excess = (np.asarray(some.multiply(some).mean(axis=0)).ravel() - mean**2 - mean) / mean**2
-    return np.sort(genes)[excess <= _WANDERS * max(float(np.median(excess)), 0.0)]
+    return np.asarray(np.sort(genes)[excess <= _WANDERS * max(float(np.median(excess)), 0.0)])
 
 
 def _variances_of_differences(logs: Float[np.ndarray, "groups genes"]) -> Float[np.ndarray, "genes genes"]:

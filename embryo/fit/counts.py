@@ -1,14 +1,15 @@
 """Sparse counts -> levels: each cell shrunk towards the cells around it by the variance that counting leaves over.
 
-Counting noise inside a squashed sum biases every production. Locally, counts have the mean mu and the covariance
-S + N with N diagonal; the best linear guess of a cell's levels from its own counts (empirical Bayes, Robbins 1956; Efron
-and Morris 1972, Biometrika 59:335) is
+Counting noise inside a squashed sum biases every production. Locally, counts have the mean mu and the covariance S + N
+with N diagonal; the best linear guess of a cell's levels from its own counts (empirical Bayes, Robbins 1956; Efron and
+Morris 1972, Biometrika 59:335) is
 
     mu + S (S + N)^-1 (counts - mu),    N = mu / counts per unit + phi mu^2
 
-Genes that go together tell of each other. A first pass takes neighbours by place, a second by place and by the levels of the first, so that a boundary between
-fates is not smeared. phi is what capture, dropout and batch add to counting, alike for all genes; it is read off the
-genes that are steadiest at a place, as Brennecke et al. (2013, Nat. Methods 10:1093) read it off spiked-in ones.
+Genes that go together tell of each other. A first pass takes neighbours by place, a second by place and by the levels
+of the first, so that a boundary between fates is not smeared. phi is what capture, dropout and batch add to counting,
+alike for all genes; it is read off the genes that are steadiest at a place, as Brennecke et al. (2013, Nat. Methods
+10:1093) read it off spiked-in ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,8 +79,8 @@ def shrunk(
     for _ in range(passes):
         near = _near(seen, neighbours)
         out = torch.cat([_guess(y, per_unit, near, rows, excess) for rows in torch.arange(len(y)).split(_BLOCK)])
-        out = out + (y - out)[near].mean(1)  # cells counted less deeply are shrunk more: the mean around must not move
-        seen = torch.cat([place, 0.5 * (out[near].mean(1) + out) / y.std(0).clamp(min=0.1)], 1)
+        out = out + _around(y - out, near)  # cells counted less deeply are shrunk more: the mean around must not move
+        seen = torch.cat([place, 0.5 * (_around(out, near) + out) / y.std(0).clamp(min=0.1)], 1)
     return out
 
 
@@ -92,7 +93,8 @@ def _guess(y: Tensor, per_unit: Tensor, near: Tensor, rows: Tensor, excess: floa
     size, axes = torch.linalg.eigh(real)
     real = (axes * size.clamp(min=0.0)[:, None]) @ axes.mT
     noise = torch.diag_embed(mean * apart[rows] + own)
-    return mean + (real @ torch.linalg.solve(real + noise, (y[rows] - mean)[..., None]))[..., 0]
+    guess: Tensor = mean + (real @ torch.linalg.solve(real + noise, (y[rows] - mean)[..., None]))[..., 0]
+    return guess
 
 
 def excess_of(
@@ -196,12 +198,12 @@ class Shrinkage:
         return cls(tuple(unit.tolist()), _CHOICES[int(np.argmin(errors))], excess)
 
     def panel(self, adata: AnnData, groups: Sequence[str]) -> Float[np.ndarray, "cells genes"]:
-        """Return log1p levels, each group and time for itself; one of fewer cells than neighbours is left as it is."""
+        """Return log1p levels, each group and time for itself; one of fewer than 12 cells is left as it is."""
         _require(adata)
         g = np.array(adata.obsm[schema.PANEL], dtype=np.float32)
         unit = np.array(self.unit)
         for rows in _parts(adata, groups):
-            if len(rows) >= self.neighbours:
+            if len(rows) >= _CHOICES[0]:
                 y = shrunk(*_counted(adata, rows, unit), neighbours=self.neighbours, excess=self.excess)
                 g[rows] = np.log1p(y.clamp(min=0).numpy() * unit)
         return g
@@ -246,9 +248,14 @@ def _counted(adata: AnnData, rows: np.ndarray, unit: np.ndarray) -> tuple[Tensor
 
 def _beyond_counting(y: Tensor, per_unit: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean levels over neighbours, and their variance less that of counting."""
-    mean = y[near].mean(1)
-    apart = (1 / per_unit).expand_as(y)
-    return mean, y[near].var(1) - mean * apart[near].mean(1)
+    mean = _around(y, near)
+    variance = torch.cat([y[part].var(1) for part in near.split(_BLOCK)])
+    return mean, variance - mean * _around((1 / per_unit).expand_as(y), near)
+
+
+def _around(values: Tensor, near: Tensor) -> Tensor:
+    """Return the mean over neighbours."""
+    return torch.cat([values[part].mean(1) for part in near.split(_BLOCK)])
 
 
 def _near(place: Tensor, k: int) -> Tensor:

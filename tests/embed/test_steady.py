@@ -8,7 +8,7 @@ from embryo.core import schema
 
 
 def cells(seed: int = 0, change: float = 3.0) -> tuple[AnnData, np.ndarray]:
-    """Ten steady genes, two that wander from cell to cell, and thirty that come on together along the first axis of z."""
+    """Ten steady genes, two that wander from cell to cell, and thirty that come on along the first axis of z."""
     rng = np.random.default_rng(seed)
     on = rng.random((1500, 1))
     size = np.exp(0.3 * rng.normal(size=(1500, 1)))

@@ -90,7 +90,7 @@ def test_a_panel_is_shrunk_cell_by_cell_as_deeply_as_it_was_counted() -> None:
     assert ((found - truth) ** 2).mean() < 0.3 * ((raw - truth) ** 2).mean()
     np.testing.assert_array_equal(adata.obsm[schema.PANEL], before)
     assert Shrinkage.from_dict(how.to_dict()) == how
-    few = adata[: how.neighbours - 1].copy()
+    few = adata[:20].copy()  # ten of a stage
     np.testing.assert_array_equal(how.panel(few, [""] * few.n_obs), few.obsm[schema.PANEL])
 
 
