@@ -1,6 +1,7 @@
 """Field: a law of motion. Anything with this call may be fitted, simulated and edited."""
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import torch
@@ -26,7 +27,7 @@ class Field(Protocol):
     ``breaks_h``
         Times at which it switches, hours. None by default.
     ``longest_step_h``
-        Longer steps would not settle, hours. Infinite by default.
+        The longest step that follows it, hours; solvers of fixed steps take no longer ones. Any by default.
     ``alone``
         True where a particle's velocity depends on nothing but the particle: it may then be asked block by block.
         False by default.
@@ -152,8 +153,8 @@ def breaks_h(field: Field) -> tuple[float, ...]:
 
 
 def longest_step_h(field: Field) -> float:
-    """Return the longest step that a field bears, hours."""
-    return float(getattr(field, "longest_step_h", float("inf")))
+    """Return the longest step that follows a field, hours."""
+    return float(getattr(field, "longest_step_h", inf))
 
 
 def alone(field: Field) -> bool:

@@ -25,6 +25,7 @@ CELL_TYPE = "cell_type"  # annotated type or fate
 MASS = "mass"  # how many cells of the embryo it stands for, where some were drawn; 1 where absent
 SLICE = "slice"  # physical section, where there are any
 PERTURBATION = "perturbation"  # label of the edit that this embryo carries; "" for wild type
+PER_LEVEL = "counts_per_level"  # raw counts that expm1(g) = 1 stands for in the cell, where the panel is from counts
 
 # obsm
 SPATIAL = "spatial"  # raw position, µm, right-handed, (cells, 2 or 3)
@@ -32,6 +33,8 @@ ALIGNED = "spatial_aligned"  # position in the common body frame, µm
 EMBED = "X_embed"  # embedding z
 INPUTS = "inputs"  # inputs of a gene circuit measured in each cell, which ride with it and fade
 PANEL = "X_panel"  # panel genes g, log1p-normalised; names in uns["embryo"]["panel"]
+VELOCITY = "velocity_levels"  # measured d/dt of expm1(g), per hour, columns as the panel; NaN where a gene has none
+MEASURED = "X_panel_measured"  # the same before levels were shrunk towards the cells around; absent where they are not
 
 # CellRank's keys, which its Lineage.from_adata and its plots read
 FATE_PROBABILITIES = "lineages_fwd"  # obsm, (cells, fates)
@@ -42,6 +45,7 @@ DRIVERS = "terminal_lineage_drivers"  # varm, columns FATE_corr, FATE_pval, FATE
 
 # layers
 COUNTS = "counts"  # raw counts
+VELOCITY_LAYER = "velocity"  # RNA velocity as scVelo leaves it, in the unit that a config says
 
 # uns
 NAMELESS = "embryo_unnamed"  # in META: obs["embryo"] is the name of the file, which itself names no embryo

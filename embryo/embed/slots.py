@@ -15,6 +15,8 @@ from embryo.core.errors import Problem, SchemaError
 from embryo.encoders.inputs import normalise
 
 _DIMS = 20  # of an encoder given by name
+_STEADY_SUM = 1e3  # counts of steady genes that levels are held against
+_NOTHING = 1e-9  # a cell without counts
 
 
 def cells(
@@ -113,8 +115,11 @@ def latent(adata: AnnData, key: str, *, key_added: str = schema.EMBED, copy: boo
     return adata if copy else None
 
 
-def panel(adata: AnnData, genes: Sequence[str], *, key_added: str = schema.PANEL, copy: bool = False) -> AnnData | None:
-    """Write log1p-normalised levels of the panel genes g.
+def panel(
+    adata: AnnData, genes: Sequence[str], *, steady: Sequence[str] = (), key_added: str = schema.PANEL,
+    copy: bool = False,
+) -> AnnData | None:  # fmt: skip
+    """Write log1p-normalised levels of the panel genes g, and where they come from counts, how many each stands for.
 
     Parameters
     ----------
@@ -122,9 +127,13 @@ def panel(adata: AnnData, genes: Sequence[str], *, key_added: str = schema.PANEL
         Cells by genes; counts are normalised over all of them.
     genes
         Names of the panel genes, in the order of the columns.
+    steady
+        Genes whose sum is a cell's depth (`embryo.embed.steady`): levels are then counts over 1,000 of theirs. A cell
+        without any of them, and all cells by default, are counted over all genes.
     key_added
         Slot of ``obsm`` to write, float32, shape (cells, genes); the names go to ``uns["embryo"]["panel"]``
-        (``uns["embryo"]["panel:KEY"]`` for another slot).
+        (``uns["embryo"]["panel:KEY"]`` for another slot). ``obs["counts_per_level"]`` says how many counts expm1(g) = 1
+        stands for in each cell; other data have none.
     copy
         As in `cells`.
 
@@ -140,10 +149,26 @@ def panel(adata: AnnData, genes: Sequence[str], *, key_added: str = schema.PANEL
     adata = adata.copy() if copy else adata
     chosen = normalise.log1p_normalised(adata)[:, normalise.positions(adata, genes)]
     dense = chosen.toarray() if isinstance(chosen, sparse.csr_array) else chosen
+    names_key, more = "panel" if key_added == schema.PANEL else f"panel:{key_added}", {}
+    if normalise.kind(adata) == normalise.COUNTS:
+        whole, own = _depths(adata, list(steady))
+        dense = np.log1p(np.expm1(dense) * (whole / own)[:, None])
+        adata.obs[schema.PER_LEVEL] = own
+        more = {"steady": list(steady)} if steady else {}
     adata.obsm[key_added] = dense.astype(np.float32)
-    names_key = "panel" if key_added == schema.PANEL else f"panel:{key_added}"
-    adata.uns[schema.META] = {**schema.meta(adata), names_key: genes}
+    meta = {k: v for k, v in schema.meta(adata).items() if k != "steady"}
+    adata.uns[schema.META] = {**meta, names_key: genes, **more}
     return adata if copy else None
+
+
+def _depths(adata: AnnData, steady: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the counts that level 1 stands for in every cell, over all genes and over steady ones."""
+    counts = adata.layers[schema.COUNTS]
+    whole = np.maximum(np.asarray(counts.sum(axis=1), dtype=np.float64).ravel() / schema.TARGET_SUM, _NOTHING)
+    if not steady:
+        return whole, whole
+    own = np.asarray(counts[:, normalise.positions(adata, steady)].sum(axis=1), dtype=np.float64).ravel()
+    return whole, np.where(own > 0, own / _STEADY_SUM, whole)
 
 
 def _panel_problems(adata: AnnData, genes: list[str]) -> list[Problem]:

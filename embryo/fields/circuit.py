@@ -11,6 +11,7 @@ and Reinitz 1991, J. Theor. Biol. 152:429). An edit acts on the production alone
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from embryo.core.errors import EditError, Problem
 from embryo.core.field import ANY, SIGNAL, Change
 from embryo.core.state import State, Velocity
 
+_SHORT_H, _LARGE = 0.05, 10.0  # longest step where level 1 is above so many: log counts of a gene that comes on leap
 _QUICK_PER_H = 8.0  # a gene that is off comes on in log1p counts at most so fast: else no step would be short enough
 
 
@@ -53,6 +55,11 @@ class Circuit(nn.Module):
         self.register_buffer("rate_per_h", torch.ones(genes))
         self.register_buffer("decay_per_h", torch.ones(genes))
         self.register_buffer("unit", torch.ones(genes))
+
+    @property
+    def longest_step_h(self) -> float:
+        """Return the longest step that follows it, hours; any where levels are about as large as log counts."""
+        return _SHORT_H if float(self.unit.max()) > _LARGE else inf
 
     def levels(self, g: Float[Tensor, "cells genes"]) -> Float[Tensor, "cells genes"]:
         """Return levels y = expm1(g) / unit of a log1p panel; a step below 0 counts as 0."""
@@ -240,6 +247,11 @@ class CircuitField:
     def alone(self) -> bool:
         """Whether no cell reads another's secretion, and none is bound to its row."""
         return not self.ligands.columns and (self.inputs is None or self.material is None)
+
+    @property
+    def longest_step_h(self) -> float:
+        """As of the circuit."""
+        return self.circuit.longest_step_h
 
     @property
     def decay_per_h(self) -> Tensor:

@@ -104,8 +104,9 @@ class Regulated(nn.Module):
 
     @property
     def longest_step_h(self) -> float:
-        """Of the solver: what settles within `_DRIFT_H` overshoots in steps of more than twice that."""
-        return float("inf") if self.forces is None else 2 * _DRIFT_H
+        """As of the circuit; what settles within `_DRIFT_H` overshoots in steps of more than twice that."""
+        own = self.circuit.longest_step_h
+        return own if self.forces is None else min(own, 2 * _DRIFT_H)
 
     @property
     def decay_per_h(self) -> Tensor:

@@ -4,6 +4,7 @@ from embryo.fit.atlas import atlas
 from embryo.fit.bootstrap import drawn
 from embryo.fit.circuit import Settings
 from embryo.fit.conditional import conditional, gene_vectors
+from embryo.fit.counts import Shrinkage
 from embryo.fit.coupled import Pairs, pairs, states
 from embryo.fit.geodesic import bends
 from embryo.fit.growth import rescaled, smoothed
@@ -11,9 +12,12 @@ from embryo.fit.marginals import Settings as Marginals
 from embryo.fit.matching import Matching, match
 from embryo.fit.paths import Ends, Tube, path
 from embryo.fit.regression import Progress, flow, regress
-from embryo.fit.regulated import Forces, Wiring, regulated
+from embryo.fit.regulated import regulated
+from embryo.fit.snapshots import unit_of
 from embryo.fit.spatial import Tissue, spatial_flow
+from embryo.fit.tissue import Forces
 from embryo.fit.training import Training
+from embryo.fit.wiring import Wiring
 
 __all__ = [
     "Ends",
@@ -23,6 +27,7 @@ __all__ = [
     "Pairs",
     "Progress",
     "Settings",
+    "Shrinkage",
     "Tissue",
     "Training",
     "Tube",
@@ -42,4 +47,5 @@ __all__ = [
     "smoothed",
     "spatial_flow",
     "states",
+    "unit_of",
 ]

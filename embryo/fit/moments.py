@@ -50,6 +50,10 @@ class Stage:
         Which embryo each cell is of.
     growth_per_h
         Birth minus death of each cell, 1/h; None for none.
+    dy
+        Measured velocity of levels, per hour; NaN where there is none, None where none was measured.
+    counted
+        Levels before they were shrunk, whose local means and noise are read; None where `y` is what was measured.
     """
 
     t_h: float
@@ -59,13 +63,21 @@ class Stage:
     material: Float[Tensor, "cells axes"]
     embryo: Int[Tensor, " cells"]
     growth_per_h: Float[Tensor, " cells"] | None = None
+    dy: Float[Tensor, "cells genes"] | None = None
+    counted: Float[Tensor, "cells genes"] | None = None
 
     def chosen(self, rows: Tensor) -> "Stage":
         """Return the stage of chosen cells."""
-        growth = None if self.growth_per_h is None else self.growth_per_h[rows]
+        some = (self.growth_per_h, self.dy, self.counted)
+        growth, dy, counted = (None if part is None else part[rows] for part in some)
         parts = (part[rows] for part in (self.y, self.inputs, self.signals, self.material, self.embryo))
         y, inputs, signals, material, embryo = parts
-        return Stage(self.t_h, y, inputs, signals, material, embryo, growth)
+        return Stage(self.t_h, y, inputs, signals, material, embryo, growth, dy, counted)
+
+    @property
+    def measured(self) -> Float[Tensor, "cells genes"]:
+        """Levels as they were measured: noisy, but in the mean right."""
+        return self.y if self.counted is None else self.counted
 
     @property
     def growth(self) -> Float[Tensor, " cells"]:
@@ -169,13 +181,13 @@ class Kernels:
         spread = torch.einsum("nm,nmf,nmg->mfg", k, off, off)
         effective = mass**2 / (raw**2).sum(0).clamp(min=1e-12)
         ridge = torch.diagonal(spread, dim1=1, dim2=2) * (0.01 + 0.1 / effective.clamp(min=1.0))[:, None]
-        middle = torch.cat([torch.einsum("nm,nmf->mf", k, off)[..., None], _joint(k, off, stage.y)], -1)
+        middle = torch.cat([torch.einsum("nm,nmf->mf", k, off)[..., None], _joint(k, off, stage.measured)], -1)
         slope = torch.linalg.solve(spread + torch.diag_embed(ridge + 1e-9), middle)
         k = k * (1 - torch.einsum("nmf,mf->nm", off, slope[..., 0]))
         k = k / k.sum(0)
-        a, b = k.T @ stage.y, stage.growth
-        drift = k.T @ (b[:, None] * stage.y) - (k.T @ b)[:, None] * a
-        return Local(k, a, drift, _noise(k, off, slope[..., 1:], stage.y), (effective >= few).to(k))
+        a, b = k.T @ stage.measured, stage.growth
+        drift = k.T @ (b[:, None] * stage.measured) - (k.T @ b)[:, None] * a
+        return Local(k, a, drift, _noise(k, off, slope[..., 1:], stage.measured), (effective >= few).to(k))
 
 
 def _raw(stage: Stage, centres: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:

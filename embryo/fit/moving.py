@@ -54,7 +54,7 @@ class Crowd:
         return Crowd(self.t_h, self.y[rows], self.x[rows], self.mass[rows], self.embryo[rows])
 
 
-def growth(crowds: Sequence[Crowd], cycling: Sequence[int] | None = None) -> Growth:
+def growth(crowds: Sequence[Crowd], *others: Sequence[Crowd], cycling: Sequence[int] | None = None) -> Growth:
     """Fit a growth rate linear in levels to the numbers of cells of whole embryos, from stage to stage.
 
     Each embryo that is seen at two stages in a row tells for itself, since embryos differ; where none is, the mean
@@ -64,11 +64,13 @@ def growth(crowds: Sequence[Crowd], cycling: Sequence[int] | None = None) -> Gro
     ----------
     crowds
         In the order of time.
+    others
+        The same of knock-outs: where wild type never goes, they tell what a gene does to growth.
     cycling
         Genes that may change growth; all by default.
     """
-    every = torch.cat([c.embryo for c in crowds]).unique().tolist()
-    rows = [row for e in every for row in _grown([c.of(e) for c in crowds], e)]
+    each = [(one, e) for one in (crowds, *others) for e in torch.cat([c.embryo for c in one]).unique().tolist()]
+    rows = [row for k, (one, e) in enumerate(each) for row in _grown([c.of(e) for c in one], k)]
     if not rows:
         pooled = _grown([replace(c, mass=c.mass / len(c.embryo.unique())) for c in crowds], 0)
         rows = [(*row[:4], k % _FOLDS) for k, row in enumerate(pooled)]

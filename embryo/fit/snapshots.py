@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,8 +12,7 @@ from embryo.core.state import State
 from embryo.fields.circuit import Ligands
 from embryo.fit.moments import Series, Stage
 
-_SATURATED = 0.99
-_SILENT = 1e-3
+_SATURATED = 99.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,18 +27,23 @@ class Riding:
         Inputs measured in every cell; None where they are unknown.
     growth_per_h
         Birth minus death of every cell; None for none.
+    dy
+        Measured velocity of levels, per hour; NaN where a gene has none in a cell, None where nothing was measured.
+    counted
+        Levels before they were shrunk; None where they were not.
     """
 
     material: Float[Tensor, "cells axes"]
     inputs: Float[Tensor, "cells inputs"] | None = None
     growth_per_h: Float[Tensor, " cells"] | None = None
+    dy: Float[Tensor, "cells genes"] | None = None
+    counted: Float[Tensor, "cells genes"] | None = None
 
 
-def units(states: Sequence[State]) -> Float[Tensor, " genes"]:
-    """Return each gene's own scale: the 99th percentile of expm1(g) over all cells; 1 for a gene that is never on."""
-    levels = torch.expm1(torch.cat([state.g for state in states]).double())
-    top = torch.quantile(levels[:: max(1, len(levels) // 100_000)], _SATURATED, dim=0)
-    return torch.where(top > _SILENT, top, torch.ones_like(top))
+def unit_of(g: Float[np.ndarray, "cells genes"]) -> Float[np.ndarray, " genes"]:
+    """Return each gene's own scale: the 99th percentile of expm1(g) over cells; 1 where that is 0."""
+    top = np.percentile(np.expm1(g), _SATURATED, axis=0)
+    return np.asarray(np.where(top > 0, top, 1.0))
 
 
 def series(
@@ -61,7 +66,7 @@ def series(
     riding
         Material coordinates, inputs and growth.
     unit
-        As `units` gives it, or as a circuit holds it.
+        As `unit_of` gives it, or as a circuit holds it.
     ligands
         What is secreted.
     silenced
@@ -78,5 +83,7 @@ def series(
                 received[rows] = ligands(y[rows], state.x[rows].double(), state.mass[rows].double())
         growth = None if own.growth_per_h is None else own.growth_per_h.double()
         inputs = none if own.inputs is None else own.inputs.double()
-        stages.append(Stage(float(t_h), y, inputs, received, own.material.double(), embryo, growth))
+        stages.append(
+            Stage(float(t_h), y, inputs, received, own.material.double(), embryo, growth, own.dy, own.counted)
+        )
     return Series(tuple(stages), silenced)

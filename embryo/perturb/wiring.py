@@ -43,7 +43,7 @@ class Rewired:
 
     @property
     def longest_step_h(self) -> float:
-        """As of the shorter of both laws."""
+        """The shorter one of both laws."""
         return min(laws.longest_step_h(self.base), laws.longest_step_h(self.other))
 
     @property

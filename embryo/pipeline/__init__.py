@@ -177,7 +177,7 @@ class _Job:
         return [self._keep(self.cells, _CELLS), *fitted], summary
 
     def _reconstruct(self) -> Work:
-        summary = cells.align(self.cells, self.run.config)
+        summary = cells.align(self.cells, self.run.config) + cells.levels(self.cells, self.run.config)
         return [self._keep(self.cells, _CELLS)], summary
 
     def _fit(self, seed: int) -> Work:

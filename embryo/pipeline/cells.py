@@ -9,10 +9,11 @@ import anndata as ad
 import numpy as np
 from anndata import AnnData
 from pydantic import Field
+from scipy import sparse
 
 from embryo import config as configs
-from embryo import datasets, embed, encoders, read, reconstruct
-from embryo.config import Config, Read, Section
+from embryo import datasets, embed, encoders, fit, read, reconstruct
+from embryo.config import Config, Embed, Read, Section
 from embryo.core import schema
 from embryo.core.errors import ConfigError, Problem
 from embryo.core.schema import Needs
@@ -21,6 +22,7 @@ from embryo.pipeline import boards, chosen
 SPLIT = "split"  # obs: which part an embryo plays
 TRAIN, HELD_OUT, EDITED = "train", "held-out", "edited"
 _Dials = TypeVar("_Dials")
+_SHRUNK = "shrunk"  # in META: how levels were shrunk
 _OTHER_EMBRYOS = 1_000_003  # seeds of edited embryos are not those of wild-type ones
 
 
@@ -67,6 +69,7 @@ def load(config: Config) -> AnnData:
         adata.obs[schema.PERTURBATION] = ""
     adata.obs[SPLIT] = _parts(adata, config)
     _require_kept_apart(adata)
+    learned(adata, config)
     return adata
 
 
@@ -196,7 +199,7 @@ def embryos(adata: AnnData, part: str) -> list[str]:
 def embed_all(adata: AnnData, config: Config, path: Path) -> str:
     """Fit the encoder on training cells, embed every cell, write the panel; returns a one-line summary."""
     e = config.embed
-    train = adata[(adata.obs[SPLIT] == TRAIN).to_numpy()]
+    train = adata[(adata.obs[SPLIT] == TRAIN).to_numpy()].copy()
     genes = panel(train, config)
     if e.encoder == "precomputed":
         what = chosen.precomputed(adata, e)
@@ -206,7 +209,9 @@ def embed_all(adata: AnnData, config: Config, path: Path) -> str:
         encoder.response(genes)  # of a pretrained network it is computed now, while the weights are at hand
         encoders.save(encoder, path)
         what = chosen.described(encoder, train.n_obs)
-    embed.panel(adata, genes)
+    train.obsm[schema.EMBED] = np.asarray(adata.obsm[schema.EMBED])[(adata.obs[SPLIT] == TRAIN).to_numpy()]
+    embed.panel(adata, genes, steady=embed.steady(train, seed=config.seed) if shrinks(config) else ())
+    _velocities(adata, genes, e)
     if config.render.colour not in (schema.CELL_TYPE, *genes):
         raise ConfigError(
             Problem(
@@ -214,6 +219,22 @@ def embed_all(adata: AnnData, config: Config, path: Path) -> str:
             )
         )
     return f"{what}; panel of {len(genes)} genes"
+
+
+def _velocities(adata: AnnData, genes: Sequence[str], e: Embed) -> None:
+    """Write velocities of the panel from the layer, or check those that the file brings."""
+    layer, slot = f"layers[{schema.VELOCITY_LAYER!r}]", f"obsm[{schema.VELOCITY!r}]"
+    if e.velocity_per_h is None:
+        if schema.VELOCITY in adata.obsm and e.panel == "auto":
+            problem = Problem(f"{slot} and embed.panel = auto", "columns as the panel", "list the genes in embed.panel")
+            raise ConfigError(problem, subject="velocities")
+        return
+    if schema.VELOCITY_LAYER not in adata.layers:
+        found = f"embed.velocity_per_h without {layer} (layers: {', '.join(adata.layers) or 'none'})"
+        raise ConfigError(Problem(found, "d/dt of every count there", "compute it (scVelo), or remove the key"))
+    columns = adata.layers[schema.VELOCITY_LAYER][:, adata.var_names.get_indexer(list(genes))]
+    dense = columns.toarray() if sparse.issparse(columns) else columns
+    adata.obsm[schema.VELOCITY] = e.velocity_per_h * np.asarray(dense, dtype=np.float64)
 
 
 def without_genes(adata: AnnData) -> AnnData:
@@ -250,6 +271,62 @@ def align(adata: AnnData, config: Config) -> str:
     reference = embryos(adata, TRAIN)[0]
     reconstruct.body_frame(adata, reference=reference, until_h=known)
     return f"{len(embryos(adata, TRAIN)) + len(known)} embryos in the body frame of {reference}, proper rotations only"
+
+
+def shrinks(config: Config) -> bool:
+    """Return whether a run shrinks the levels of counted cells."""
+    wanted = config.embed.shrink
+    return config.fit.structure == "circuit" if wanted == "auto" else wanted
+
+
+def levels(adata: AnnData, config: Config) -> str:
+    """Shrink the panel of counted cells; what was measured stays in ``obsm["X_panel_measured"]``.
+
+    How is chosen on training embryos. These lend each other cells where they lie in one pose; every other embryo has
+    only its own.
+    """
+    adata.obsm[schema.PANEL] = adata.obsm.pop(schema.MEASURED, adata.obsm[schema.PANEL])
+    meta = adata.uns[schema.META] = {k: v for k, v in schema.meta(adata).items() if k != _SHRUNK}
+    able = schema.PER_LEVEL in adata.obs and schema.ALIGNED in adata.obsm
+    if not shrinks(config) or (config.embed.shrink == "auto" and not able):
+        return ""
+    train = (adata.obs[SPLIT] == TRAIN).to_numpy()
+    names = adata.obs[schema.EMBRYO].astype(str).to_numpy()
+    groups = np.where(train, "", names) if config.fit.posed else names
+    how = fit.Shrinkage.of(adata[train], groups[train].tolist(), seed=config.seed)
+    adata.obsm[schema.MEASURED], adata.obsm[schema.PANEL] = adata.obsm[schema.PANEL], how.panel(adata, groups.tolist())
+    meta[_SHRUNK] = how.to_dict()
+    return f"; levels shrunk towards {how.neighbours} cells around, {how.excess:.2f} noise beyond counting"
+
+
+def levels_like(adata: AnnData, new: AnnData) -> None:
+    """Shrink the panel of new counted cells, embryo by embryo, as that of the run's cells was."""
+    kept = schema.meta(adata).get(_SHRUNK)
+    if kept is not None and schema.PER_LEVEL in new.obs:
+        how = fit.Shrinkage.from_dict(kept)
+        names = new.obs[schema.EMBRYO] if schema.EMBRYO in new.obs else new.obs[schema.TIME]
+        new.obsm[schema.MEASURED] = new.obsm[schema.PANEL]
+        new.obsm[schema.PANEL] = how.panel(new, names.astype(str).tolist())
+
+
+def learned(adata: AnnData, config: Config) -> dict[str, AnnData]:
+    """Return the measured edits that circuits learn from, by label.
+
+    Raises
+    ------
+    ConfigError
+        Naming every label that no embryo carries.
+    """
+    carried = adata.obs[schema.PERTURBATION].astype(str).to_numpy()
+    known = sorted(set(carried) - {""})
+    problems = [
+        Problem(f"fit.knockouts names {label!r}", f"a label of the data ({', '.join(known) or 'none'})", "correct it")
+        for label in config.fit.knockouts
+        if label not in known
+    ]
+    if problems:
+        raise ConfigError(*problems, subject="fit.knockouts")
+    return {label: adata[carried == label].copy() for label in config.fit.knockouts}
 
 
 def start_h(adata: AnnData, config: Config) -> float:

@@ -32,7 +32,6 @@ from embryo.pipeline.knockoutdials import ChimeraBoard, KnockoutBoard, Synthetic
 from embryo.pipeline.rollouts import Tick
 
 _NOT_SIMULATED = {"name", "models", "notes", "embed", "prior", "hard_prior", "inputs", "forces"}
-_SCALE = 99.0  # percentile of a gene's level over training cells that is its unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +45,7 @@ class Known:
     train
         Wild-type cells, and those of training perturbations (``obs["perturbation"]`` is their label, else empty), with
         ``X_embed``, ``X_panel`` and, with space, ``spatial_aligned``. ``obsm["inputs"]`` where inputs are known;
-        ``obsm["velocity_levels"]`` (d/dt of ``expm1(g) / unit``, per hour) and ``obsm["velocity_spatial"]`` (µm/h)
+        ``obsm["velocity_levels"]`` (d/dt of ``expm1(g)``, per hour) and ``obsm["velocity_spatial"]`` (µm/h)
         where velocities are. ``uns["embryo"]["panel"]`` names the genes.
     unit
         A gene's own scale of ``expm1(g)``: the 99th percentile over training cells.
@@ -83,7 +82,7 @@ class Known:
     hard_prior: bool = False
     forces: bool = False
     seed: int = 0
-    _readers: dict[str, Any] = field(default_factory=dict)
+    _readers: dict[str, Any] = field(default_factory=dict, init=False)
 
     @property
     def panel(self) -> tuple[str, ...]:
@@ -180,10 +179,10 @@ def _synthetic(board: SyntheticBoard, parts: Mapping[str, AnnData], seed: int) -
     digest = fingerprint([cells_digest(parts[name]) for name in ("train", "truth")])
     genes = [g for g in synthetic.PANEL if g not in board.hidden]
     response = _embedded(board, parts, genes, seed)
-    unit = _unit(parts["train"])
+    unit = fit.unit_of(np.asarray(parts["train"].obsm[schema.PANEL], dtype=float))
     for part in parts.values():
         part.obsm[schema.ALIGNED] = np.asarray(part.obsm[schema.SPATIAL])
-    train = knockouttruth.blinded(parts["train"], unit, inputs=board.inputs == "known")
+    train = knockouttruth.blinded(parts["train"], inputs=board.inputs == "known")
     numbers = {float(k): float(v) for k, v in train.uns["numbers"].items()}
     known = Known(
         board.name, train, unit, numbers, board.start_h, board.end_h, response, synthetic.FATES,
@@ -218,14 +217,10 @@ def _embedded(board: SyntheticBoard, parts: Mapping[str, AnnData], genes: Sequen
     encoder = chosen.fitted(board.embed, parts["train"], seed=seed, spare=1)
     for part in parts.values():
         embed.cells(part, encoder)
-        embed.panel(part, genes)
+    steady = embed.steady(parts["train"], seed=seed)
+    for part in parts.values():
+        embed.panel(part, genes, steady=steady)
     return torch.as_tensor(encoder.response(tuple(genes)), dtype=torch.float32)
-
-
-def _unit(train: AnnData) -> Float[np.ndarray, " genes"]:
-    level = np.expm1(np.asarray(train.obsm[schema.PANEL], dtype=float))
-    unit = np.percentile(level, _SCALE, axis=0)
-    return np.asarray(np.where(unit > 0, unit, 1.0))
 
 
 def _trial(board: SyntheticBoard, known: Known, truth: AnnData) -> Trial:
@@ -278,7 +273,8 @@ def _chimera(board: ChimeraBoard, seed: int) -> Loaded:
     fates = tuple(sorted(adata.obs[schema.CELL_TYPE].astype(str).unique()))
     response = torch.as_tensor(encoder.response(tuple(genes)), dtype=torch.float32)
     numbers = {t: float(host.n_obs / host.obs[schema.EMBRYO].nunique())}
-    known = Known(board.name, host, _unit(host), numbers, t, t, response, fates, seed=seed)
+    unit = fit.unit_of(np.asarray(host.obsm[schema.PANEL], dtype=float))
+    known = Known(board.name, host, unit, numbers, t, t, response, fates, seed=seed)
     edit = Edit(board.panel_gene or board.gene)
     rows = [np.flatnonzero(labels == label) for label in ("", own)]
     wild, truth = (EndPopulation.of_rows(adata, r) for r in rows)

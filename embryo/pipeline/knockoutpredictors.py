@@ -2,13 +2,14 @@
 
 ``network`` is the unstructured law of a run with the edit clamped on production; ``circuit`` a law whose genes obey a
 gene circuit, fitted to wild-type snapshots without couplings (`embryo.fit.regulated`). What the circuit is told beside
-the cells: which gene is secreted and, where genes may move cells, which make them stick, crawl and divide. Where a
-board gives no inputs it finds them as functions of the place in the body.
+the cells: which gene is secreted, which drives the cell cycle and, where genes may move cells, which make them stick
+and crawl. Where a board gives no inputs it finds them as functions of the place in the body.
 ``circuit+residual`` adds to the production of that law penalised functions of place and time, which read no gene.
 ``conditional`` is a flow that learns from measured knock-outs and reads a vector of the lost gene, held out or not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -83,8 +84,22 @@ def network(known: Known) -> Predictor | None:
 
 
 def circuit(known: Known) -> Predictor | None:
-    """Return a law whose genes obey a gene circuit, fitted to the wild type alone; fates are read off the panel."""
-    return _of_law(known, "gene circuit", "B", _regulated, schema.PANEL)
+    """Return a law whose genes obey a gene circuit; fates are read off the panel.
+
+    Levels from counts are shrunk first: those that it is fitted to, that it starts from, and that fates are read off.
+    """
+    return _of_law(_shrunk(known), "gene circuit", "B", _regulated, schema.PANEL)
+
+
+def _shrunk(known: Known) -> Known:
+    """Return a board whose levels are shrunk where they come from counts; how is chosen on wild type."""
+    if schema.PER_LEVEL not in known.train.obs:
+        return known
+    how = fit.Shrinkage.of(known.wild, [""] * known.wild.n_obs, seed=known.seed)
+    train = known.train.copy()
+    train.obsm[schema.MEASURED] = train.obsm[schema.PANEL]
+    train.obsm[schema.PANEL] = how.panel(train, train.obs[schema.PERTURBATION].astype(str).tolist())
+    return replace(known, train=train)
 
 
 def with_residual(known: Known) -> Predictor | None:
@@ -166,16 +181,24 @@ def _fitted(known: Known, seed: int) -> Field:
 
 def _regulated(known: Known, seed: int, residual: float | None = None) -> Field:
     ligands = tuple(g for g in (synthetic.LIGAND,) if g in known.panel)
-    settings, forces = fit.Settings(cells=_CELLS_OF_CIRCUIT), fit.Forces(_STICKY, _MOTILE) if known.forces else None
-    cycling = _CYCLING if forces else ()
+    how, forces = fit.Settings(cells=_CELLS_OF_CIRCUIT), fit.Forces(_STICKY, _MOTILE) if known.forces else None
     wiring = fit.Wiring(
-        ligands, held=_held(known), residual=residual, settings=settings, forces=forces, cycling=cycling
-    )
+        ligands, held=_held(known), residual=residual, settings=how, forces=forces,
+        cycling=_CYCLING, prior=_prior(known), hard=known.hard_prior,
+    )  # fmt: skip
     training = fit.Training(steps=_STEPS, width=64, seed=seed)
     carried = known.train.obs[schema.PERTURBATION].astype(str).to_numpy()
     trained = {label: known.train[carried == label] for label in dict.fromkeys(carried) if label}
     law: Field = fit.regulated(known.wild, _pairs(known, seed), training, wiring, known.response, trained=trained)
     return law
+
+
+def _prior(known: Known) -> tuple[tuple[str, str], ...]:
+    """Return the edges of a prior, under the names that the circuit gives its sources."""
+    if known.prior is None:
+        return ()
+    names = {name: f"input {k + 1}" for k, name in enumerate(synthetic.INPUTS)} | {"signal": synthetic.LIGAND}
+    return tuple((names.get(s, s), t) for s, t in zip(known.prior["source"], known.prior["target"], strict=True))
 
 
 def _held(known: Known) -> Held | None:
@@ -233,9 +256,11 @@ def roll(
     context = perturb.Context(known.panel, known.response, decay_per_h, types, seed)
     bound = _begun(known, law, start)
     field, begin = perturb.apply(bound, start, edits, context, t0_h=known.start_h)
-    rolled = simulate.forward(
-        field, begin, [known.start_h, known.end_h], step_h=_STEP_H, panel=known.panel, frame=Frame(BODY)
-    )
+    span = [known.start_h, known.end_h]
+    if isinstance(law, Regulated) and law.forces is not None:  # cells push by their number: few large ones do not
+        rolled = simulate.particles(field, begin, span, seed=seed, step_h=_STEP_H, panel=known.panel, frame=Frame(BODY))
+    else:
+        rolled = simulate.forward(field, begin, span, step_h=_STEP_H, panel=known.panel, frame=Frame(BODY))
     end = rolled.at(-1)
     seen = (end.z if read == schema.EMBED else end.g).numpy().astype(float)
     return EndPopulation.of_state(end, known.fates_of(read, seen), str(cells.obs[schema.EMBRYO].iloc[0]))

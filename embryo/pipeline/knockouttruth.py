@@ -18,7 +18,6 @@ from embryo.datasets.synthetic.measurement import TRUTH_G, TRUTH_POSE, TRUTH_X, 
 from embryo.pipeline.knockoutdials import SyntheticBoard
 from embryo.pipeline.rollouts import Tick
 
-VELOCITY_LEVELS = "velocity_levels"  # obsm: d/dt of expm1(g) / unit, per hour
 _SEED = {"wild": 0, "training": 1, "truth": 2, "law": 3}
 _MATERNAL = 3
 _MISSING, _FALSE = 0.3, 40  # of a wrong prior
@@ -115,14 +114,14 @@ def embed_levels(parts: Mapping[str, AnnData], genes: Sequence[str], dims: int, 
     return torch.as_tensor(model.components_.T.copy(), dtype=torch.float32)
 
 
-def blinded(adata: AnnData, unit: Float[np.ndarray, " genes"], *, inputs: bool) -> AnnData:
-    """Return training cells without any truth; velocities of genes are brought to levels in units of `unit`."""
+def blinded(adata: AnnData, *, inputs: bool) -> AnnData:
+    """Return training cells without any truth; velocities of genes are brought to levels of the panel."""
     adata = adata.copy()
     if VELOCITY_PANEL in adata.obsm:
         genes = [synthetic.PANEL.index(str(g)) for g in schema.meta(adata)["panel"]]
         level, true = np.expm1(np.asarray(adata.obsm[schema.PANEL], float)), np.asarray(adata.obsm[TRUTH_G])[:, genes]
-        scale = level.sum(axis=0) / np.maximum(true.sum(axis=0), 1e-9) / unit
-        adata.obsm[VELOCITY_LEVELS] = np.asarray(adata.obsm[VELOCITY_PANEL]) * scale
+        scale = level.sum(axis=0) / np.maximum(true.sum(axis=0), 1e-9)
+        adata.obsm[schema.VELOCITY] = np.asarray(adata.obsm[VELOCITY_PANEL]) * scale
     for slot in [key for key in adata.obsm if key.startswith("truth_")]:
         del adata.obsm[slot]
     adata.uns.pop(TRUTH_POSE, None)

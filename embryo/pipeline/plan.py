@@ -3,6 +3,7 @@
 from typing import Any
 
 from embryo.config import Config
+from embryo.pipeline import cells
 from embryo.pipeline.folder import RunFolder, contents, fingerprint
 
 
@@ -20,16 +21,19 @@ def stages(run: RunFolder, *, as_used: bool = False) -> list[tuple[str, Any]]:
     edits = c.perturb.model_dump(mode="json")
     synthetic = edits["edits"] if c.read.dataset == "synthetic" else None
     where = c.read.path and c.read.path.name  # a file is known by its contents, wherever it lies
-    cells = {**c.read.model_dump(mode="json"), "path": where}
-    embed = {**c.embed.model_dump(mode="json"), "weights": c.embed.weights and c.embed.weights.name}
+    read = {**c.read.model_dump(mode="json"), "path": where}
+    embed = {**c.embed.model_dump(mode="json", exclude={"shrink"}), "weights": c.embed.weights and c.embed.weights.name}
     used = {"read": c.read.path, "embed": c.embed.weights}
     digest = {
         name: run.source(name) if as_used or (path and not path.exists()) else contents(path)
         for name, path in used.items()
     }
     return [
-        ("read", [cells, c.split.model_dump(mode="json"), c.seed, digest["read"], synthetic]),
-        ("embed", [embed, digest["embed"], [e["gene"] for e in edits["edits"]]]),
+        ("read", [read, c.split.model_dump(mode="json"), c.seed, digest["read"], synthetic]),
+        (
+            "embed",
+            [embed, digest["embed"], [e["gene"] for e in edits["edits"]], *(["shrunk"] if cells.shrinks(c) else [])],
+        ),
         ("reconstruct", None),
         ("couple", c.couple.model_dump()),
         *((name, c.fit.model_dump()) for name in fits(c)),

@@ -1,6 +1,7 @@
 """The last stages of a run: measure, render, report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -76,9 +77,10 @@ def _results(
                 adata, control, training, m.horizons_h, tolerance_h=schema.SAME_TIME_H
             )
     if run.config.perturb.edits:
-        results["edits"] = evaluate.edits(
+        found = evaluate.edits(
             adata, edited, control, training, label(run), fate, tolerance_h=schema.SAME_TIME_H, max_cells=m.max_cells
         )
+        results["edits"] = replace(found, sentences=(*_learned(run), *found.sentences))
     embryo = control[0].embryo
     one, two = (rollouts.by_seed(found, embryo) for found in (control, edited))
     wild = np.random.default_rng(run.config.seed).permutation([*training, *held_out])[: m.repeats]
@@ -94,6 +96,12 @@ def _results(
 def label(run: RunFolder) -> str:
     """Return the name of the run's edits, as it stands in ``obs["perturbation"]`` of embryos that carry them."""
     return " + ".join(e.label for e in run.config.perturb.records()) or "no edit"
+
+
+def _learned(run: RunFolder) -> list[str]:
+    """Say so where the embryos that judge an edit are those that it was learned from."""
+    told = label(run) in run.config.fit.knockouts
+    return [f"The law was fitted to these embryos ({label(run)}): its score is no forecast."] if told else []
 
 
 def _by_time(adata: AnnData, embryo: str) -> dict[float, State]:

@@ -115,11 +115,12 @@ def _law(
         forces = fit.Forces(tuple(f.sticky), tuple(f.motile)) if f.forces else None
         wiring = fit.Wiring(
             tuple(f.ligands), f.ligand_um, posed=f.posed, led=led, residual=free, drawn=again, forces=forces,
-            cycling=tuple(f.cycling),
+            cycling=tuple(f.cycling), prior=tuple(f.prior),
         )  # fmt: skip
         return fit.regulated(
-            adata[train].copy(), pairs(), training, wiring, response(run, names, dims), progress=progress
-        )
+            adata[train].copy(), pairs(), training, wiring, response(run, names, dims),
+            trained=cells.learned(adata, run.config), progress=progress,
+        )  # fmt: skip
     return fit.regress(pairs(), training, progress=progress)
 
 

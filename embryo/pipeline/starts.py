@@ -9,6 +9,7 @@ from embryo import embed, encoders, read
 from embryo.core import schema
 from embryo.core.errors import EmbryoError, Problem, SchemaError, StoreError
 from embryo.pipeline import boards, frames, plan
+from embryo.pipeline import cells as cells_of_run
 from embryo.pipeline.folder import RunFolder
 
 
@@ -44,9 +45,11 @@ def prepared(run: RunFolder, adata: AnnData, new: AnnData, file: Path) -> AnnDat
         embed.latent(new, run.config.embed.slot)
     else:
         embed.cells(new, encoders.load(run.path / "encoder.safetensors"))
-    embed.panel(new, [str(g) for g in schema.meta(adata)["panel"]])
+    meta = schema.meta(adata)
+    embed.panel(new, [str(g) for g in meta["panel"]], steady=[str(g) for g in meta.get("steady", ())])
     if schema.SPATIAL in adata.obsm:
         frames.lay_on(adata, new, named=not schema.meta(new).get(schema.NAMELESS, False))
+        cells_of_run.levels_like(adata, new)
     return new
 
 

@@ -55,3 +55,12 @@ def test_a_stage_of_one_cell_does_not_tear_the_next_apart() -> None:
     found = moving.motion([one, many], Growth(2))
     near = found(torch.tensor(0.0), x[:1] + 2.0)  # of a start that lies a cell's radius off
     assert float(near.norm()) < 100.0
+
+
+def test_knock_outs_tell_which_of_two_genes_that_go_together_makes_cells() -> None:
+    wild = [replace(c, y=c.y[:, :1].repeat(1, 2)) for c in crowds()]
+    lost = [replace(c, y=c.y * torch.tensor([0.0, 1.0]), mass=torch.ones_like(c.mass)) for c in wild]
+    alone, both = moving.growth(wild), moving.growth(wild, lost)
+    assert float(alone.birth[1]) > 0.05
+    assert float(both.birth[0]) == pytest.approx(0.2, abs=0.05)
+    assert abs(float(both.birth[1])) < 0.03

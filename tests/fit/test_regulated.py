@@ -18,7 +18,7 @@ from embryo.fields.regulated import Growth, medium
 from embryo.fit import circuit as circuits
 from embryo.fit.circuit import Phase
 from embryo.fit.discrepancy import discrepancy
-from embryo.fit.regulated import Tissue
+from embryo.fit.tissue import Tissue
 
 QUICK = fit.Training(steps=40, width=16, batch=64)
 
@@ -241,3 +241,52 @@ def test_forces_ask_for_whole_bodies_in_one_pose_and_known_genes(bodies) -> None
     told = str(error.value)
     for part in ("cycling gene 'grwth'", "sticky gene 'cadherin'", "motile gene 'legs'", "stand for several", "a pose"):
         assert part in told
+
+
+def moving(cells, noise: float = 0.0):
+    """The cells with their velocities in levels of the panel, whose unit is that of the truth here."""
+    known = cells.copy()
+    y, inputs = np.asarray(known.obsm["truth_g"], dtype=float), np.random.default_rng(0).random((known.n_obs, 3))
+    dy = synthetic.Circuit().production(y, np.hstack([inputs, np.zeros((known.n_obs, 1))])) - y
+    known.obsm[schema.VELOCITY] = dy + noise * np.random.default_rng(1).normal(size=dy.shape)
+    known.obsm[schema.INPUTS] = inputs
+    return known
+
+
+def test_measured_velocities_are_where_the_circuit_starts(cells, pairs) -> None:
+    """Chance inputs that no snapshot can tell, but velocities do: decay and weights are found."""
+    hardly = fit.Settings(cells=100, places=15, phases=(Phase(iterations=1),))
+    wiring = fit.Wiring(held=Held(("a", "p", "v"), [9.0] * 3), settings=hardly)
+    law = fit.regulated(moving(cells, 0.05), pairs, QUICK, wiring, torch.eye(18)[:, :5])
+    found = law.circuit.weights.double().numpy()[:, 18:21]
+    wanted = synthetic.Circuit().inputs[:, :3]
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.8
+    assert np.median(np.abs(law.decay_per_h.numpy() - 1.0)) < 0.2
+
+
+def test_velocities_of_other_genes_are_refused(cells, pairs) -> None:
+    known = moving(cells)
+    known.obsm[schema.VELOCITY][:, PANEL.index("tail")] = np.nan
+    with pytest.raises(SchemaError, match="no velocity of tail"):
+        fit.regulated(known, pairs, QUICK, fit.Wiring(), torch.eye(18)[:, :5])
+    known.obsm[schema.VELOCITY] = known.obsm[schema.VELOCITY][:, :4]
+    with pytest.raises(SchemaError, match="4 columns in obsm"):
+        fit.regulated(known, pairs, QUICK, fit.Wiring(), torch.eye(18)[:, :5])
+
+
+def test_a_hard_prior_forbids_and_a_soft_one_only_prefers(cells, pairs) -> None:
+    quick = fit.Settings(cells=100, places=15, phases=(Phase(iterations=20),))
+    edges = (("head", "middle"), ("middle", "middle"), ("nobody", "middle"))
+    kept = [PANEL.index("head"), PANEL.index("middle")]
+    for hard in (True, False):
+        wiring = fit.Wiring(("ligand",), settings=quick, prior=edges, hard=hard)
+        circuit = fit.regulated(cells, pairs, QUICK, wiring, torch.eye(18)[:, :5]).circuit
+        genes = circuit.weights[:, :18].clone()
+        signals = circuit.weights[:, -1]
+        found = circuit.weights[:, 18:-1]  # inputs that the fit finds are never forbidden
+        assert float(found.abs().max()) > 0.01
+        assert float(genes[1, kept].abs().max()) > 0.01
+        genes[1, kept] = 0.0
+        assert (float(genes.abs().max()) == float(signals.abs().max()) == 0.0) is hard
+    with pytest.raises(SchemaError, match="none of them to a gene of the panel"):
+        fit.regulated(cells, pairs, QUICK, fit.Wiring(prior=(("a", "b"),)), torch.eye(18)[:, :5])

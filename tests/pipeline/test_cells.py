@@ -82,7 +82,8 @@ def test_embryos_that_lie_as_they_fell_are_not_turned() -> None:
 def test_what_only_a_circuit_has_is_refused_elsewhere() -> None:
     with pytest.raises(ConfigError, match=r"fit\.bootstrap"):
         config.parse({"fit": {"bootstrap": True}})
-    for fit in ({"posed": False}, {"marginal_steps": 5}):
+    given = ({"posed": False}, {"marginal_steps": 5}, {"knockouts": ["knockout a"]}, {"prior": [["a", "b"]]})
+    for fit in (*given, {"forces": True}):
         with pytest.raises(ConfigError, match="a circuit"):
             config.parse({"fit": fit})
         for structure in ("circuit", "circuit+residual"):

@@ -96,10 +96,10 @@ def test_who_predicts_sees_no_truth(tmp_path: Path) -> None:
     assert loaded.law.keys() == loaded.trial.truth.keys()
 
 
-def test_velocities_are_those_of_levels_in_units(tmp_path: Path) -> None:
+def test_velocities_are_those_of_the_panels_levels(tmp_path: Path) -> None:
     known = _loaded(tmp_path, velocity="known").known
-    velocity = np.asarray(known.train.obsm[knockouttruth.VELOCITY_LEVELS])
-    np.testing.assert_allclose(velocity * known.unit, known.train.obsm["velocity_panel"], rtol=1e-5)
+    velocity = np.asarray(known.train.obsm[schema.VELOCITY])
+    np.testing.assert_allclose(velocity, known.train.obsm["velocity_panel"], rtol=1e-5)
 
 
 def test_inputs_are_the_maternal_gradients(tmp_path: Path) -> None:

@@ -295,3 +295,58 @@ def test_an_embryo_of_any_name_is_rolled_inside_the_run(run: Path, tmp_path: Pat
     paths, _ = rollouts.roll(RunFolder.open(folder), held, rollouts.CONTROL, [], lambda *_: None)
     assert all((folder / path).resolve().is_relative_to(folder.resolve()) for path in paths)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
+
+
+def test_levels_of_a_circuit_are_shrunk_and_what_was_measured_is_kept(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "run", tmp_path / "run")
+    plain = ad.read_h5ad(run / "run/cells.h5ad").obsm[schema.PANEL]
+    path, kept = tmp_path / "run", []
+    for structure in ("circuit", "circuit", "network"):
+        again = configs.load(path / "config.yaml", (f"fit.structure={structure}", "split.hold_out=0"))
+        done = pipeline.run(again, path, until="reconstruct")
+        kept.append(ad.read_h5ad(path / "cells.h5ad"))
+    assert "levels shrunk" not in done.stages["reconstruct"]["summary"]
+    for adata in kept[:2]:
+        np.testing.assert_array_equal(adata.obsm[schema.MEASURED], plain)
+        gone = np.expm1(adata.obsm[schema.PANEL]).std(axis=0) / np.expm1(plain).std(axis=0)
+        assert (gone < 0.95).all()
+        np.testing.assert_array_equal(adata.obsm[schema.PANEL], kept[0].obsm[schema.PANEL])
+    assert schema.MEASURED not in kept[2].obsm
+    np.testing.assert_array_equal(kept[2].obsm[schema.PANEL], plain)
+    new = starts.cells(RunFolder.open(path), kept[0], run / "start.h5ad")
+    assert np.expm1(new.obsm[schema.PANEL]).std() < np.expm1(new.obsm[schema.MEASURED]).std()
+    assert schema.MEASURED not in starts.cells(RunFolder.open(path), kept[2], run / "start.h5ad").obsm
+
+
+def test_velocities_of_a_layer_are_brought_to_the_panel(run: Path, tmp_path: Path) -> None:
+    adata = cells((0.0, 1.0))
+    adata.layers["velocity"] = sparse.csr_matrix(np.arange(12.0) * np.ones((adata.n_obs, 1)))
+    read.write(adata, tmp_path / "series.h5ad")
+    how = ("fit.structure=circuit", "embed.panel=[gene3,gene1]", "embed.velocity_per_h=2", "embed.dims=3")
+    pipeline.run(configs.source(tmp_path / "series.h5ad", how), tmp_path / "run", until="embed")
+    found = ad.read_h5ad(tmp_path / "run/cells.h5ad").obsm[schema.VELOCITY]
+    np.testing.assert_array_equal(found, np.tile([6.0, 2.0], (adata.n_obs, 1)))
+    with pytest.raises(ConfigError, match="without layers"):
+        pipeline.run(configs.source(run / "series.h5ad", how), tmp_path / "none", until="embed")
+    del adata.layers["velocity"]
+    adata.obsm[schema.VELOCITY] = np.zeros((adata.n_obs, 12))
+    read.write(adata, tmp_path / "own.h5ad")
+    own = ("fit.structure=circuit", "embed.dims=3")
+    with pytest.raises(ConfigError, match=r"embed\.panel = auto"):
+        pipeline.run(configs.source(tmp_path / "own.h5ad", own), tmp_path / "auto", until="embed")
+
+
+def test_a_circuit_learns_from_the_edits_that_the_config_names(tmp_path: Path) -> None:
+    adata = cells((0.0, 1.0, 2.0))
+    for name, label in (("e1", "knockout gene3"), ("e2", "knockout gene4")):
+        adata.obs.loc[adata.obs[schema.EMBRYO] == name, schema.PERTURBATION] = label
+    adata.obs[schema.PERTURBATION] = adata.obs[schema.PERTURBATION].fillna("")
+    read.write(adata, tmp_path / "series.h5ad")
+    how = ("seeds=1", "fit.steps=5", "fit.width=8", "fit.structure=circuit", "embed.dims=3", "measure.neighbours=5")
+    told = (*how, 'fit.knockouts=["knockout gene3"]')
+    pipeline.run(configs.source(tmp_path / "series.h5ad", told), tmp_path / "run", until="fit")
+    law, _ = fields.load(tmp_path / "run/fields/seed-0.safetensors")
+    assert law.training_edits == ("knockout gene3",)
+    wrong = (*how, 'fit.knockouts=["knockout gene5", "knockout gene3"]')
+    with pytest.raises(ConfigError, match="names 'knockout gene5'"):
+        pipeline.run(configs.source(tmp_path / "series.h5ad", wrong), tmp_path / "not", until="read")

@@ -20,6 +20,11 @@ from embryo.core.frame import BODY, Frame
 from embryo.core.state import State
 from embryo.core.table import interval, row, table
 from embryo.core.trajectory import Trajectory
+from embryo.fields.circuit import Circuit, Held
+from embryo.fields.flow import FlowNetwork
+from embryo.fields.mechanics import Mechanics
+from embryo.fields.motion import Motion
+from embryo.fields.regulated import Growth, Regulated
 from embryo.measure.moment import moment, of_two
 from embryo.pipeline import perturbing
 from embryo.pipeline.perturbing import arms, effects, told, yardsticks
@@ -299,6 +304,16 @@ def test_a_law_that_wild_type_refutes_is_flagged() -> None:
     Known.residual = object()
     assert "may be hidden in it" in told.on_wild_type(Known())[1]
     assert told.on_wild_type(fields.Still()) == []
+
+
+def test_whether_genes_move_cells_is_said() -> None:
+    circuit = Circuit(("a",), ("in",))
+    place = FlowNetwork(dims=2, genes=1, space=3, reads=("x",), width=8)
+    law = Regulated(circuit, Held(("in",), [9.0]), place, Growth(1), Motion([0.0, 1.0]), 12.0)
+    assert "No gene moves a cell" in told.on_motion(law)[0]
+    law.forces = Mechanics(genes=1, space=3)
+    assert "forces that read genes" in told.on_motion(law)[0]
+    assert told.on_motion(fields.Still()) == []
 
 
 def test_intervals_say_what_they_hold(bench: Bench) -> None:

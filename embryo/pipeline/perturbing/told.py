@@ -78,7 +78,10 @@ def on_motion(law: Field) -> list[str]:
         return [
             "No gene moves a cell: places change as those of wild type do. What the edit does to form is not claimed."
         ]
-    return ["Cells are moved by forces that read genes, fitted to how whole wild-type bodies change."]
+    return [
+        "Cells are moved by forces that read genes, fitted to how whole wild-type bodies change. Growth is carried as "
+        "mass here, not by division: effects on form come out too small (by about half, in the synthetic embryo)."
+    ]
 
 
 def on_support(reach: pd.DataFrame, abstain_above: float) -> str:

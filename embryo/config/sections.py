@@ -3,18 +3,12 @@
 A config file holds departures from these defaults only; the resolved config is written into every run folder.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from embryo.core.checks import phrases
 from embryo.core.edit import Edit
-from embryo.core.errors import ConfigError, EmbryoError, Problem
-
-_S = TypeVar("_S", bound="Section")
 
 
 class Section(BaseModel):
@@ -90,6 +84,12 @@ class Embed(Section):
         "auto", description="gene names; auto takes the data's own list of circuit genes, else the most variable genes"
     )
     panel_size: int = Field(32, ge=1, description="size of an automatic panel")
+    shrink: bool | Literal["auto"] = Field(
+        "auto", description="shrink levels of the panel towards the cells around: counts for fit.structure = circuit"
+    )
+    velocity_per_h: float | None = Field(
+        None, gt=0, description="what 1 in layers['velocity'] means: so many counts of 10,000 per hour; null: not read"
+    )
 
 
 class Niche(Section):
@@ -175,6 +175,13 @@ class Fit(Section):
         default=False,
         description="with circuit or matching: laws of further seeds are fitted to embryos drawn with replacement",
     )
+    knockouts: list[str] = Field(
+        default_factory=list,
+        description="with circuit: labels of obs['perturbation'] to learn from, knockout GENE",
+    )
+    prior: list[tuple[str, str]] = Field(
+        default_factory=list, description="with circuit: likely regulations, source and target; their weights cost less"
+    )
     neighbours: int = Field(
         0,
         ge=0,
@@ -247,157 +254,3 @@ class Config(Section):
     perturb: Perturb = Perturb()
     measure: Measure = Measure()
     render: Render = Render()
-
-
-def load(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
-    """Read a config file and apply ``section.key=value`` overrides.
-
-    Parameters
-    ----------
-    path
-        YAML file with departures from the defaults; None for the defaults.
-    overrides
-        Such as ``fit.steps=500``; values are YAML.
-
-    Raises
-    ------
-    ConfigError
-        Listing every unknown key and bad value at once.
-    """
-    tree = read_yaml(path) if path is not None else {}
-    subject = str(path.name) if path is not None else "overrides"
-    for text in overrides:
-        override(tree, text)
-    return parse(tree, subject=subject)
-
-
-def source(path: Path | None, overrides: tuple[str, ...] = ()) -> Config:
-    """Return the config that `path` holds, or one that reads the cells of the file or folder `path` with the defaults.
-
-    Cells given as they are come without a split and without an edit: all of them are fitted on.
-
-    Raises
-    ------
-    ConfigError
-        As `load`.
-    """
-    if path is None or path.suffix in (".yaml", ".yml"):
-        return load(path, overrides)
-    tree: dict[str, Any] = {
-        "name": path.stem,
-        "read": {"dataset": None, "path": str(path)},
-        "split": {"hold_out": 0},
-        "perturb": {"edits": []},
-    }
-    for text in overrides:
-        override(tree, text)
-    return parse(tree, subject=path.name)
-
-
-def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
-    """Check a nested dict and return the config; see `load`."""
-    config = section(Config, tree, subject=subject)
-    try:
-        config.perturb.records()
-    except EmbryoError as error:
-        raise ConfigError(*error.problems, subject=f"{subject}: perturb.edits") from error
-    if config.embed.encoder in get_args(Pretrained) and config.embed.weights is None:
-        raise ConfigError(
-            Problem(
-                f"embed.encoder = {config.embed.encoder} without embed.weights",
-                "the folder with its files",
-                f"download them (embryo encoders card {config.embed.encoder} says where) and name the folder",
-            ),
-            subject=subject,
-        )
-    if config.fit.structure != "network" and config.fit.neighbours:
-        found = f"fit.structure = {config.fit.structure} with fit.neighbours"
-        raise ConfigError(Problem(found, "one kind of law", "set fit.neighbours to 0"), subject=subject)
-    if not config.fit.structure.startswith("circuit") and (
-        config.fit.marginal_steps or not config.fit.posed or config.fit.forces
-    ):
-        found = f"fit.structure = {config.fit.structure} with fit.posed, fit.forces or fit.marginal_steps set"
-        raise ConfigError(Problem(found, "a circuit", "set fit.structure to circuit"), subject=subject)
-    if config.fit.structure == "network" and config.fit.bootstrap:
-        found = "fit.structure = network with fit.bootstrap"
-        raise ConfigError(Problem(found, "a law fitted without couplings", "set fit.structure"), subject=subject)
-    if config.fit.smooth and config.fit.geodesic is not None:
-        raise ConfigError(
-            Problem("both fit.smooth and fit.geodesic", "one shape of the paths", "remove one of them"), subject=subject
-        )
-    if config.read.path is not None and config.read.dataset not in (None, "synthetic"):
-        raise ConfigError(
-            Problem("both read.path and read.dataset", "one source of cells", "remove one of them"), subject=subject
-        )
-    return config
-
-
-def section(kind: type[_S], tree: Mapping[str, Any], *, subject: str) -> _S:
-    """Check a nested dict against one section; see `load`."""
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(*(_problem(kind, e) for e in error.errors()), subject=subject) from error
-
-
-def dump(config: Config) -> str:
-    """Return the resolved config as YAML; `load` of it gives the same config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=False)
-
-
-def rooted(config: Config) -> Config:
-    """Return the config with absolute paths, which mean the same from every directory."""
-    read, e = config.read, config.embed
-    given = {"weights": e.weights, "orthologs": e.orthologs}
-    absolute = {name: path and path.expanduser().absolute() for name, path in given.items()}
-    path = {"path": read.path and read.path.expanduser().absolute()}
-    return config.model_copy(
-        update={"read": read.model_copy(update=path), "embed": e.model_copy(update=absolute)},
-    )
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping that a config file holds; `ConfigError` where there is no such file, or it is no mapping."""
-    cure = "give a YAML file such as configs/demo.yaml"
-    if not path.is_file():
-        raise ConfigError(Problem(f"no file {path.name!r}", "a config file", cure), subject="config")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        at = f" (line {where.line + 1}, column {where.column + 1})" if where else ""
-        raise ConfigError(Problem(f"text that is not YAML{at}", "YAML", cure), subject=path.name) from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(Problem(f"a {type(tree).__name__}", "sections such as read:, fit:", cure), subject=path.name)
-    return tree
-
-
-def override(tree: dict[str, Any], text: str) -> None:
-    """Set what ``section.key=value`` says in a nested dict; the value is YAML."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ConfigError(Problem(f"override {text!r}", "section.key=value", "write for example fit.steps=500"))
-    *sections, last = key.split(".")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(Problem(f"override {text!r}", f"{section!r} to be a section", "see configs/demo.yaml"))
-    try:
-        tree[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(Problem(f"override {text!r}", "a YAML value after =", "quote it")) from error
-
-
-def _problem(kind: type[Section], error: Any) -> Problem:
-    where = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        section: Any = kind
-        for part in error["loc"][:-1]:
-            section = getattr(section, "model_fields", {}).get(part)
-            section = getattr(section, "annotation", section)
-        known = list(getattr(section, "model_fields", {}))
-        near = phrases.nearest(str(error["loc"][-1]), known)
-        return Problem(f"unknown key {where!r}{near}", f"one of: {', '.join(known)}", "remove or rename it")
-    return Problem(f"{where} = {error['input']!r}", error["msg"], f"change {where}")

@@ -1,0 +1,46 @@
+"""Every knob on one page (`embryo.config.sections`), YAML in and out (`embryo.config.files`)."""
+
+from embryo.config.files import dump, load, override, parse, read_yaml, rooted, section, source
+from embryo.config.sections import (
+    Config,
+    Couple,
+    Embed,
+    Fit,
+    Fitted,
+    Measure,
+    Niche,
+    Perturb,
+    Pretrained,
+    Protect,
+    Read,
+    Render,
+    Section,
+    Simulate,
+    Split,
+)
+
+__all__ = [
+    "Config",
+    "Couple",
+    "Embed",
+    "Fit",
+    "Fitted",
+    "Measure",
+    "Niche",
+    "Perturb",
+    "Pretrained",
+    "Protect",
+    "Read",
+    "Render",
+    "Section",
+    "Simulate",
+    "Split",
+    "dump",
+    "load",
+    "override",
+    "parse",
+    "read_yaml",
+    "rooted",
+    "section",
+    "source",
+]
