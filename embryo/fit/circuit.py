@@ -46,12 +46,13 @@ class Phase:
     decay: bool = False
 
 
-# By interpolation, then from stage to stage, then over four: longer windows meet cells that sit between two fates and
-# answer to a change without bound.
+# By interpolation, then from stage to stage, over four, and from the first to the last: longer windows first meet cells
+# that sit between two fates and answer to a change without bound.
 STAGED = (
     Phase(iterations=60),
     Phase(weak=0.0, windows=(1,), iterations=80, decay=True),
     Phase(weak=0.0, windows=(1, 4), iterations=160, decay=True),
+    Phase(weak=0.0, windows=(1, 4, 0), iterations=120, decay=True),
 )
 
 
@@ -77,6 +78,9 @@ class Settings:
         Where the decay of every gene starts.
     spread
         Standard deviation of log decay about its mean over the genes, and of log(rate / decay) about zero.
+    ground
+        Penalty of a squared bias above 0: a gene that nothing regulates is silent (Struhl 1999, Cell 98:1). Without it
+        a gradient that activates from one end and one that represses from the other tell the same of wild type.
     """
 
     places: int = 60
@@ -88,6 +92,7 @@ class Settings:
     step_h: float = 0.34
     decay_per_h: float = 0.6
     spread: float = 0.3
+    ground: float = 1e-3
 
 
 class Numbers(nn.Module):
@@ -281,6 +286,7 @@ def _penalty(numbers: Numbers, settings: Settings, prior: Tensor | None) -> Tens
         settings.l1 * (size if prior is None else prior * size).sum()
         + (numbers.ridge * w**2).sum()
         + (1e-3 * wide / settings.spread**2)
+        + settings.ground * (numbers.bias.clamp(min=0.0) ** 2).sum()
     )
 
 
