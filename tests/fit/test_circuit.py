@@ -83,3 +83,17 @@ def test_a_residual_stands_in_for_an_input_that_is_missing() -> None:
     assert free < 0.1 * alone
     np.testing.assert_allclose(held, alone, rtol=0.02)
     assert float(found[2].weights.detach()[:, 2:].abs().max()) < 1e-3
+
+
+def test_a_gene_is_silent_by_itself_where_wild_type_leaves_it_open() -> None:
+    """What is on where an input is high may be activated by it, or repressed by what is its complement."""
+    own = series(120)
+    both = [replace(s, inputs=torch.cat([s.inputs, 1 - s.inputs], 1)) for s in own.stages]
+    few = replace(settings(), phases=(Phase(iterations=60),))
+    start = circuit.Numbers(2, 4, few.decay_per_h)
+    with torch.no_grad():
+        start.bias.copy_(torch.tensor([3.0, 2.0]))
+    quiet = circuit.fit([replace(own, stages=tuple(both))], replace(few, ground=1.0), seed=0, start=start).numbers
+    assert float(quiet.bias.detach().max()) < 0.1
+    weights = quiet.weights.detach()
+    assert float(weights[0, 2]) > abs(float(weights[0, 3]))
