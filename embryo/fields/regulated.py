@@ -248,6 +248,11 @@ class Bound:
         return self.law.unit
 
     @property
+    def forces(self) -> Mechanics | None:
+        """As of the law."""
+        return self.law.forces
+
+    @property
     def residual(self) -> Residual | None:
         """As of the law."""
         return self.law.residual

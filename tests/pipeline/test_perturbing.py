@@ -310,10 +310,19 @@ def test_whether_genes_move_cells_is_said() -> None:
     circuit = Circuit(("a",), ("in",))
     place = FlowNetwork(dims=2, genes=1, space=3, reads=("x",), width=8)
     law = Regulated(circuit, Held(("in",), [9.0]), place, Growth(1), Motion([0.0, 1.0]), 12.0)
-    assert "No gene moves a cell" in told.on_motion(law)[0]
+    state = State(torch.zeros(4, 2), torch.zeros(4, 1), torch.eye(4, 3), torch.zeros(4))
+    bound = law.begun(state, 0.0, torch.ones(4, 1))  # as a perturbation holds it
+    (still,) = told.on_motion([bound], asked=False, growth="mass")
+    assert "No gene moves a cell" in still
+    refuted, again = told.on_motion([bound, bound], asked=True, growth="mass")
+    assert "refute forces in 2 of 2 laws" in refuted
+    assert again == still
     law.forces = Mechanics(genes=1, space=3)
-    assert "forces that read genes" in told.on_motion(law)[0]
-    assert told.on_motion(fields.Still()) == []
+    moved, small = told.on_motion([bound], asked=True, growth="mass")
+    assert "forces that read genes" in moved
+    assert "not by division" in small
+    assert told.on_motion([bound], asked=True, growth="particles") == [moved]
+    assert told.on_motion([fields.Still()], asked=False, growth="mass") == []
 
 
 def test_intervals_say_what_they_hold(bench: Bench) -> None:

@@ -14,7 +14,7 @@ from embryo.core import schema
 from embryo.core.edit import Edit
 from embryo.core.field import Field
 from embryo.core.trajectory import Trajectory
-from embryo.fields.regulated import Regulated
+from embryo.fields.regulated import Bound, Regulated
 from embryo.pipeline import results
 from embryo.pipeline.perturbing import effects, wildtype
 from embryo.pipeline.perturbing.bench import Bench
@@ -70,18 +70,35 @@ def _refuted(wrong: Sequence[str] | None) -> list[str]:
     ]
 
 
-def on_motion(law: Field) -> list[str]:
-    """Return whether genes move cells under a law with a circuit; nothing of others."""
-    if not isinstance(law, Regulated):
-        return []
-    if law.forces is None:
-        return [
+def on_motion(found: Sequence[Field], *, asked: bool, growth: str) -> list[str]:
+    """Return whether genes move cells under laws with a circuit; nothing of others.
+
+    Parameters
+    ----------
+    found
+        The law of every seed.
+    asked
+        Whether the run's fit was asked for forces.
+    growth
+        How growth is carried: as mass or as particles.
+    """
+    known = [law.forces for law in found if isinstance(law, Regulated | Bound)]
+    still = sum(forces is None for forces in known)
+    out = []
+    if still and asked:
+        out.append(f"fit.forces: embryos left out refute forces in {still} of {len(known)} laws, which have none.")
+    if known and still == len(known):
+        out.append(
             "No gene moves a cell: places change as those of wild type do. What the edit does to form is not claimed."
-        ]
-    return [
-        "Cells are moved by forces that read genes, fitted to how whole wild-type bodies change. Growth is carried as "
-        "mass here, not by division: effects on form come out too small (by about half, in the synthetic embryo)."
-    ]
+        )
+    elif known:
+        out.append("Cells are moved by forces that read genes, fitted to how whole wild-type bodies change.")
+        if growth == "mass":
+            out.append(
+                "Growth is carried as mass here, not by division: effects on form come out too small (by about half, "
+                "in the synthetic embryo)."
+            )
+    return out
 
 
 def on_support(reach: pd.DataFrame, abstain_above: float) -> str:

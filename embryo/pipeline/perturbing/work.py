@@ -108,7 +108,7 @@ def perturb(
     sure = (
         tier.sentence,
         *told.on_wild_type(bench.laws[0]),
-        *told.on_motion(bench.laws[0]),
+        *told.on_motion(bench.laws, asked=bench.run.config.fit.forces, growth=bench.growth),
         wildtype.sentence(effect, bench.wild[1]),
         told.on_support(reach, abstain_above),
     )
