@@ -20,6 +20,7 @@ from embryo.pipeline.perturbing.bench import Bench
 
 RANDOM, SHIFT, DELAY = "matched random genes", "the edit alone", "developmental delay"
 GENES = 3  # drawn to match an edited gene, by default
+_ROUNDING = 1e-9  # shares that differ by less are the same
 
 
 def yardsticks(bench: Bench, edits: Sequence[Edit], edited: Trajectory, board: str, genes: int = GENES) -> pd.DataFrame:
@@ -116,10 +117,12 @@ def sentences(effect: pd.DataFrame) -> list[str]:
     floors = last[last["role"] == "floor"].set_index("model")
     if RANDOM not in floors.index or own.empty:
         return []
-    mine, random, late = float(own.iloc[0]), floors.loc[RANDOM], float(floors.loc[DELAY, "value"])
-    than = "more than" if mine > random["high"] else "no more than"
-    among = f"{int(random['n_seeds'])} genes of like level"
+    shifts = (own.iloc[0], floors.loc[RANDOM, "low"], floors.loc[RANDOM, "high"], floors.loc[DELAY, "value"])
+    mine, low, high, late = (0.0 if abs(value) < _ROUNDING else float(value) for value in shifts)
+    than = "more than" if mine > high + _ROUNDING else "no more than"
+    many = int(floors.loc[RANDOM, "n_seeds"])
+    among = "one gene of like level" if many == 1 else f"{many} genes of like level"
     return [
         f"Fates shift by {mine:.2g} (Bray-Curtis), {than} the same edit of {among} does "
-        f"({random['low']:.2g} to {random['high']:.2g}); a delay by one stored step shifts them by {late:.2g}."
+        f"({low:.2g} to {high:.2g}); a delay by one stored step shifts them by {late:.2g}."
     ]
