@@ -75,18 +75,8 @@ def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
             ),
             subject=subject,
         )
-    if config.fit.structure != "network" and config.fit.neighbours:
-        found = f"fit.structure = {config.fit.structure} with fit.neighbours"
-        raise ConfigError(Problem(found, "one kind of law", "set fit.neighbours to 0"), subject=subject)
-    f = config.fit
-    own = {"fit.marginal_steps": f.marginal_steps, "fit.posed": not f.posed, "fit.knockouts": f.knockouts}
-    own |= {"fit.prior": f.prior, "fit.forces": f.forces, "embed.velocity_per_h": config.embed.velocity_per_h}
-    if not f.structure.startswith("circuit") and any(own.values()):
-        found = f"fit.structure = {f.structure} with {', '.join(key for key, given in own.items() if given)}"
-        raise ConfigError(Problem(found, "a circuit", "set fit.structure to circuit"), subject=subject)
-    if config.fit.structure == "network" and config.fit.bootstrap:
-        found = "fit.structure = network with fit.bootstrap"
-        raise ConfigError(Problem(found, "a law fitted without couplings", "set fit.structure"), subject=subject)
+    if problems := _without_effect(config):
+        raise ConfigError(*problems, subject=subject)
     if config.fit.smooth and config.fit.geodesic is not None:
         raise ConfigError(
             Problem("both fit.smooth and fit.geodesic", "one shape of the paths", "remove one of them"), subject=subject
@@ -96,6 +86,34 @@ def parse(tree: dict[str, Any], *, subject: str = "config") -> Config:
             Problem("both read.path and read.dataset", "one source of cells", "remove one of them"), subject=subject
         )
     return config
+
+
+def _without_effect(config: Config) -> list[Problem]:
+    """Return what the law that the config asks for would not read."""
+    f, problems = config.fit, []
+    if f.structure != "network" and f.neighbours:
+        found = f"fit.structure = {f.structure} with fit.neighbours"
+        problems.append(Problem(found, "one kind of law", "set fit.neighbours to 0"))
+    own = {"fit.marginal_steps": f.marginal_steps, "fit.posed": not f.posed, "fit.knockouts": f.knockouts}
+    own |= {"fit.prior": f.prior, "fit.forces": f.forces, "embed.velocity_per_h": config.embed.velocity_per_h}
+    own |= {"fit.ligands": f.ligands, "fit.cycling": f.cycling}
+    if not f.structure.startswith("circuit") and any(own.values()):
+        found = f"fit.structure = {f.structure} with {', '.join(key for key, given in own.items() if given)}"
+        problems.append(Problem(found, "a circuit", "set fit.structure to circuit"))
+    if f.structure == "network" and f.bootstrap:
+        found = "fit.structure = network with fit.bootstrap"
+        problems.append(Problem(found, "a law fitted without couplings", "set fit.structure"))
+    if f.bootstrap and config.seeds < 2:
+        problems.append(Problem("fit.bootstrap with one seed", "further seeds, which it draws for", "set seeds to 2"))
+    named = {"fit.sticky": f.sticky, "fit.motile": f.motile}
+    if not f.forces and any(named.values()):
+        found = f"{', '.join(key for key, given in named.items() if given)} without forces"
+        problems.append(Problem(found, "fit.forces = true", "set it, or name no genes"))
+    whole = {"fit.forces": f.forces, "fit.cycling": f.cycling}
+    if not f.posed and any(whole.values()):
+        found = f"{', '.join(key for key, given in whole.items() if given)} with fit.posed = false"
+        problems.append(Problem(found, "embryos in one pose", "remove it, or set fit.posed to true"))
+    return problems
 
 
 def section(kind: type[_S], tree: Mapping[str, Any], *, subject: str) -> _S:

@@ -85,7 +85,7 @@ class Embed(Section):
     )
     panel_size: int = Field(32, ge=1, description="size of an automatic panel")
     shrink: bool | Literal["auto"] = Field(
-        "auto", description="shrink levels of the panel towards the cells around: counts for fit.structure = circuit"
+        "auto", description="shrink levels of the panel towards the cells around: counts for a circuit, where it can"
     )
     velocity_per_h: float | None = Field(
         None, gt=0, description="what 1 in layers['velocity'] means: so many counts of 10,000 per hour; null: not read"
@@ -206,7 +206,7 @@ class Simulate(Section):
     max_cells: int = Field(20_000, ge=1, description="more start cells are subsampled, each standing for several")
     device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
     growth: Literal["mass", "particles"] = Field(
-        "mass", description="of `simulate --start`: masses that change, or cells that divide and die"
+        "mass", description="of `simulate --start` and `perturb`: masses that change, or cells that divide and die"
     )
 
 

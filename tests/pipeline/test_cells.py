@@ -83,11 +83,37 @@ def test_what_only_a_circuit_has_is_refused_elsewhere() -> None:
     with pytest.raises(ConfigError, match=r"fit\.bootstrap"):
         config.parse({"fit": {"bootstrap": True}})
     given = ({"posed": False}, {"marginal_steps": 5}, {"knockouts": ["knockout a"]}, {"prior": [["a", "b"]]})
-    for fit in (*given, {"forces": True}):
+    given += ({"forces": True}, {"ligands": ["a"]}, {"cycling": ["a"]})
+    for fit in given:
         with pytest.raises(ConfigError, match="a circuit"):
             config.parse({"fit": fit})
         for structure in ("circuit", "circuit+residual"):
             assert config.parse({"fit": {**fit, "structure": structure}}).fit.structure == structure
+
+
+@pytest.mark.parametrize(
+    ("fit", "words"),
+    [
+        ({"sticky": ["a"], "motile": ["b"]}, r"fit\.sticky, fit\.motile without forces"),
+        ({"forces": True, "posed": False}, r"fit\.forces with fit\.posed = false"),
+        ({"cycling": ["a"], "posed": False}, r"fit\.cycling with fit\.posed = false"),
+    ],
+)
+def test_keys_that_the_law_would_not_read_are_refused(fit: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        config.parse({"fit": {**fit, "structure": "circuit"}})
+
+
+def test_a_bootstrap_needs_further_seeds_to_draw_for() -> None:
+    drawn = {"structure": "circuit", "bootstrap": True}
+    with pytest.raises(ConfigError, match="one seed"):
+        config.parse({"seeds": 1, "fit": drawn})
+    assert config.parse({"seeds": 2, "fit": drawn}).fit.bootstrap
+
+
+@pytest.mark.parametrize("structure", ["circuit", "circuit+residual", "network"])
+def test_levels_are_shrunk_for_every_law_with_a_circuit(structure: str) -> None:
+    assert cells.shrinks(config.parse({"fit": {"structure": structure}})) == structure.startswith("circuit")
 
 
 def test_the_head_of_the_page_counts_what_was_beaten() -> None:
