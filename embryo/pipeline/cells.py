@@ -276,7 +276,7 @@ def align(adata: AnnData, config: Config) -> str:
 def shrinks(config: Config) -> bool:
     """Return whether a run shrinks the levels of counted cells."""
     wanted = config.embed.shrink
-    return config.fit.structure == "circuit" if wanted == "auto" else wanted
+    return config.fit.structure.startswith("circuit") if wanted == "auto" else wanted
 
 
 def levels(adata: AnnData, config: Config) -> str:

@@ -108,7 +108,7 @@ def with_residual(known: Known) -> Predictor | None:
     def fitted(own: Known, seed: int) -> Field:
         return _regulated(own, seed, residual=Fit().residual)
 
-    return _of_law(known, "gene circuit + residual", "B", fitted, schema.PANEL)
+    return _of_law(_shrunk(known), "gene circuit + residual", "B", fitted, schema.PANEL)
 
 
 def conditional(known: Known) -> Predictor | None:

@@ -145,21 +145,23 @@ def test_the_network_of_a_run_is_judged_with_its_control(tmp_path: Path, monkeyp
 
 
 def test_boards_may_name_the_circuit_with_its_residual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    laws, real = [], fit.regulated
+    laws, shrunk, real = [], [], fit.regulated
     quick = fit.Settings(cells=40, places=5, phases=(Phase(iterations=2),))
 
     def regulated(adata, pairs, training, wiring, response, **more):
+        shrunk.append(schema.MEASURED in adata.obsm)
         laws.append(real(adata, pairs, training, replace(wiring, settings=quick), response, **more))
         return laws[-1]
 
     monkeypatch.setattr(fit, "regulated", regulated)
     monkeypatch.setattr(knockoutpredictors, "_STEPS", 3)
-    loaded = _loaded(tmp_path, inputs="known")
+    loaded = _loaded(tmp_path, inputs="known", counts_per_unit=10)
     for predictor in knockoutpredictors.build(["circuit", "circuit+residual"], loaded.known):
         assert predictor.tier == "B"
         found = predictor(loaded.trial.edits["knockout tail"], 0)
         assert found.edited.g[:, loaded.known.panel.index("tail")].max() == pytest.approx(0.0, abs=1e-6)
     assert [law.residual is None for law in laws] == [True, False]
+    assert shrunk == [True, True]  # both read levels from counts
 
 
 def test_a_conditional_flow_learns_from_training_knock_outs_alone(
