@@ -45,6 +45,7 @@ _FAR = 4.0  # in body lengths: the background grows no further
 _TINY = 1e-9
 _SKIN = 0.15  # of the reach: pairs that may come to touch before they are sought again
 _STEPS_OF_SKIN = 5  # Euler steps between searches
+_SMALL = 0.5  # of a cell's radius: what is left of a cell keeps so much room, or no step would be short enough for it
 _SAFE = 0.2  # of spacing / repulsion: springs of a close packing relax at up to 8 times their rate, with a margin
 
 
@@ -195,10 +196,12 @@ class Mechanics(nn.Module):
         """Return the mean velocity over the next `hours`, µm/h, as genes, masses and ligands are now.
 
         Pair forces settle within minutes: what is left of them over longer is how the tissue flows. Euler steps of at
-        most `stable_step_h`.
+        most `stable_step_h`, shorter where cells are less than one: their springs are stiffer by the square of a
+        radius.
         """
         y, now = self.levels(state.g), state
-        steps = max(1, math.ceil(hours / self.stable_step_h - 1e-9))
+        least = float(self._radius(state)[state.alive].clamp(_SMALL, 1).min()) if bool(state.alive.any()) else 1.0
+        steps = max(1, math.ceil(hours / self.stable_step_h / least**2 - 1e-6))
         drawn, close = self._drawn(state, y, ligands), self.close(state, 1 + _SKIN)
         for k in range(steps):
             if k and k % _STEPS_OF_SKIN == 0:
@@ -224,19 +227,18 @@ class Mechanics(nn.Module):
 
     def close(self, state: State, wider: float = 1.0) -> Int[Tensor, "2 pairs"]:
         """Return all pairs, both ways, that may touch: within `wider` times the reach of the largest cells."""
-        radius = (state.log_mass / state.x.shape[1]).exp()
+        radius = self._radius(state)
         widest = float(radius.max()) if len(radius) else 0.0
-        return within(state.x, float(self.lengths[0] * self.lengths[1]) * max(widest, _TINY) * wider)
+        return within(state.x, float(self.lengths[0] * self.lengths[1]) * max(widest, _SMALL) * wider)
 
     def contacts(self, state: State, close: Int[Tensor, "2 pairs"] | None = None) -> Contacts:
         """Find all pairs of living cells within the reach, among those that are `close`."""
-        x, space = state.x, state.x.shape[1]
-        radius = (state.log_mass / space).exp()
+        x, radius = state.x, self._radius(state)
         rows = self.close(state) if close is None else close
         i, j = rows
         apart = x[j] - x[i]
         far = apart.norm(dim=-1)
-        scale = ((radius[i] + radius[j]) / 2).clamp(min=_TINY)
+        scale = ((radius[i] + radius[j]) / 2).clamp(min=_SMALL)
         s = far / (self.lengths[0] * scale)
         keep = (s < self.lengths[1]) & state.alive[i] & state.alive[j]
         rows, apart, far, s, scale = rows[:, keep], apart[keep], far[keep], s[keep], scale[keep]
@@ -245,6 +247,12 @@ class Mechanics(nn.Module):
         share = torch.minimum(mass[rows[0]], mass[rows[1]]) / mass[rows[0]] / scale
         along = ((unit @ self._axes(state)[2]) * unit).sum(-1)
         return Contacts(rows, unit, s, share, along)
+
+    @staticmethod
+    def _radius(state: State) -> Float[Tensor, " cells"]:
+        """Return the radius of every particle beside that of one cell."""
+        radius: Tensor = (state.log_mass / state.x.shape[1]).exp()
+        return radius
 
     def humps(self, near: Contacts) -> Float[Tensor, "pairs 3"]:
         """Return how repulsion, adhesion and intercalation of unit strength pull, by distance and direction."""

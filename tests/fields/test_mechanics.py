@@ -1,5 +1,7 @@
 """Mechanics turn with the body, keep Newton's third law, and equal the synthetic embryo's own forces."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -192,6 +194,7 @@ def test_with_the_true_strengths_it_is_the_synthetic_embryo() -> None:
 @given(seed=st.integers(0, 1000))
 def test_drift_is_where_stable_steps_lead(seed: int) -> None:
     field, state = law(3, seed), body(25, 3, seed)
+    state = replace(state, log_mass=state.log_mass.abs())
     hours, x, steps = 0.5, state.x, 13  # of 0.04 h
     assert field.stable_step_h == pytest.approx(0.04)
     for _ in range(steps):
@@ -209,3 +212,19 @@ def still(ligand, state: State, by: Tensor | None = None):
     """The ligand as it is at the start, wherever cells go; turned with the body."""
     level, slope = ligand(state)
     return lambda _: (level, slope if by is None else slope @ by.T)
+
+
+@pytest.mark.parametrize("mass", [1.0, 0.3, 0.03])
+def test_cells_of_which_little_is_left_come_to_rest_too(mass: float) -> None:
+    """Where growth is carried as mass, dying cells are less than one: their springs are short, and stiff."""
+    field = Mechanics(genes=1, space=3).double().touch(Touch(10.0, 1.5, 40.0))
+    field.repulsion.fill_(120.0)
+    field.cohesion.fill_(5.0)
+    at = torch.arange(-3, 4, dtype=torch.float64)
+    x = torch.cartesian_prod(at, at, at)
+    x = 0.9 * 10 * mass ** (1 / 3) / 2**0.5 * x[(x.sum(1) % 2 == 0) & (x.norm(dim=1) < 3.5)]  # a close packing, pressed
+    none = torch.zeros(len(x), 1, dtype=torch.float64)
+    state = State(none, none, x, torch.full((len(x),), np.log(mass), dtype=torch.float64))
+    for _ in range(8):
+        state = replace(state, x=state.x + 0.25 * field.drift(T, state, 0.25))
+    assert field(T, state)[0].norm(dim=1).median() < 1.0  # µm/h
