@@ -25,6 +25,7 @@ class Operation(StrEnum):
 
 
 GENE_OPERATIONS = frozenset({Operation.KNOCKOUT, Operation.KNOCKDOWN, Operation.OVEREXPRESS, Operation.CLAMP})
+_MOST = 50.0  # dose: log1p counts end near 10, and beyond 88 single precision cannot hold their exponential
 CELL_OPERATIONS = frozenset({Operation.ABLATE, Operation.GRAFT})  # on cells; the others of neither kind are on edges
 
 
@@ -92,8 +93,9 @@ class Edit:
     def _of_numbers(self) -> Iterator[Problem]:
         if self.operation is Operation.KNOCKDOWN and not 0 <= self.dose <= 1:
             yield Problem(f"knock-down dose {self.dose}", "a fraction from 0 to 1", "give the share left")
-        elif not 0 <= self.dose < float("inf"):
-            yield Problem(f"dose {self.dose}", "a finite level of 0 or more", "give a non-negative dose")
+        elif not 0 <= self.dose <= _MOST:
+            expected = f"a finite level of 0 or more (log1p, {_MOST:g} at most)"
+            yield Problem(f"dose {self.dose}", expected, "give a dose between these")
         if not self.t_on_h < self.t_off_h:
             yield Problem(f"window {self.t_on_h} to {self.t_off_h} h", "t_on before t_off", "swap or widen the window")
         if not 0 <= self.fraction <= 1:

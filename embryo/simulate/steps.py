@@ -10,7 +10,7 @@ blocks of this size (docs/speed-of-rollouts.md). Its adaptive ``dopri5`` is ther
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import torch
@@ -99,7 +99,10 @@ def _integrate(field: Field, state: State, points: Float[Tensor, " grid"], steps
     def rates(t: Tensor, now: Tensor) -> Tensor:
         if steps.on_step is not None:
             steps.on_step(float(t))
-        return _wide(field(t, _state(now, columns)))
+        inner = _state(now, columns)
+        if not bool(inner.x.sum().isfinite()):  # a law that looks for neighbours cannot even be asked
+            require_finite(replace(inner, log_mass=torch.zeros_like(inner.log_mass)), float(t))
+        return _wide(field(t, inner))
 
     y = _wide(state)
     if steps.method == _ADAPTIVE:

@@ -66,8 +66,20 @@ def test_divergence_names_time_and_cells() -> None:
         v = Still()(t, s)
         return Velocity(v.dz, v.dg, v.dx + torch.where(t > 0.9, torch.inf, 0.0), v.growth)
 
-    with pytest.raises(DivergedError, match=r"6 of 6 cells .* t = 2"):
+    with pytest.raises(DivergedError, match=r"6 of 6 cells .* t = 1 h"):
         simulate.forward(explode, start(), [0.0, 0.5, 2.0], step_h=0.5)
+
+
+def test_a_law_is_not_asked_about_places_that_are_no_numbers() -> None:
+    """Within a step too: who looks for neighbours there finds an error of its own."""
+
+    def looks(t: torch.Tensor, s: State) -> Velocity:
+        assert bool(s.x.isfinite().all())
+        v = Still()(t, s)
+        return Velocity(v.dz, v.dg, v.dx + torch.where(t > 0.9, torch.nan, 0.0), v.growth)
+
+    with pytest.raises(DivergedError, match="cells with NaN or infinite state"):
+        simulate.forward(looks, start(), [0.0, 2.0], step_h=2.0)
 
 
 @pytest.mark.parametrize("times", [[0.0], [0.0, 0.0], [0.0, 2.0, 1.0]])
