@@ -112,8 +112,12 @@ def forces(found: Sequence[Watched], search: Search | None = None, ligands: Liga
     """
     search = search or Search()
     if len(found) < 2:
-        problem = Problem(f"{len(found)} bodies with velocities", "2 or more", "couple more stages or embryos")
-        raise SchemaError(problem, subject="fit")
+        problem = Problem(
+            f"{len(found)} passage from stage to stage, or body with velocities",
+            "2 or more to fit forces: one is left out",
+            "give three stages or embryos that are seen twice, or set fit.forces to false",
+        )
+        raise SchemaError(problem, subject="forces")
     found = [scene.double() for scene in found]
     law, start = _start(found, ligands)
     best: tuple[float, Touch] = (np.inf, start)

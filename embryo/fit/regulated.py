@@ -81,6 +81,7 @@ def regulated(
     cycling = [panel.index(name) for name in wiring.cycling] or None
     lent = list((trained or {}).values())
     tissue = Tissue.of(own, unit, wiring.held, beside=lent, cycling=cycling) if wiring.posed else None
+    forces = tissue.forces(panel, wiring.forces, unit, ligands) if tissue and wiring.forces else None
 
     def seen(cells: AnnData, silenced: tuple[int, ...] = ()) -> Series:
         if tissue is None:
@@ -104,7 +105,7 @@ def regulated(
     else:
         place = regress(data, replace(training, reads=("x",)), progress=progress)
         law = Regulated(made, inputs, place, tissue.growth, tissue.motion, wiring.length_um, residual)
-        law.forces = tissue.forces(panel, wiring.forces, unit, ligands) if wiring.forces else None
+        law.forces = forces
     law.response.copy_(response)
     law.training_edits = tuple(lost)
     _test(law, found, seen(adata) if wiring.drawn else series, training.seed)  # halves of a draw would share embryos

@@ -243,6 +243,15 @@ def test_forces_ask_for_whole_bodies_in_one_pose_and_known_genes(bodies) -> None
         assert part in told
 
 
+def test_one_passage_is_too_few_for_forces_and_said_before_the_circuit_is_fitted(bodies, monkeypatch) -> None:
+    t, name = bodies.obs[schema.TIME].to_numpy(), bodies.obs[schema.EMBRYO].astype(str).to_numpy()
+    fixed = bodies[((t == 4) & (name == name[0])) | ((t == 6) & (name != name[0]))].copy()
+    pairs = fit.pairs(bodies, couple.series(bodies))
+    monkeypatch.setattr(importlib.import_module("embryo.fit.regulated").circuits, "fit", None)
+    with pytest.raises(SchemaError, match=r"1 passage .* set fit\.forces to false"):
+        fit.regulated(fixed, pairs, QUICK, fit.Wiring(forces=fit.Forces()), torch.eye(18)[:, :5])
+
+
 def moving(cells, noise: float = 0.0):
     """The cells with their velocities in levels of the panel, whose unit is that of the truth here."""
     known = cells.copy()
