@@ -260,14 +260,19 @@ def panel(train: AnnData, config: Config) -> list[str]:
 
 
 def align(adata: AnnData, config: Config) -> str:
-    """Put every embryo into one body frame; of held-out and edited embryos only what is known at the start is used."""
+    """Put every embryo into one body frame; of held-out and edited embryos only what is known at the start is used.
+
+    Fixed embryos of later stages are laid by their own first stage: they are no starts, but what others are held
+    against or, where a run names them, learned from.
+    """
     if schema.SPATIAL not in adata.obsm:
         return "no positions in the data: nothing to align"
     if not config.fit.posed:
         reconstruct.centred(adata)
         return "embryos stay as they lie, each about its centroid (fit.posed is false)"
     start = start_h(adata, config)
-    known = {e: start for part in (HELD_OUT, EDITED) for e in embryos(adata, part)}
+    first = adata.obs[schema.TIME].groupby(adata.obs[schema.EMBRYO].astype(str)).min()
+    known = {e: max(start, float(first[e])) for part in (HELD_OUT, EDITED) for e in embryos(adata, part)}
     reference = embryos(adata, TRAIN)[0]
     reconstruct.body_frame(adata, reference=reference, until_h=known)
     return f"{len(embryos(adata, TRAIN)) + len(known)} embryos in the body frame of {reference}, proper rotations only"
@@ -315,7 +320,7 @@ def learned(adata: AnnData, config: Config) -> dict[str, AnnData]:
     Raises
     ------
     ConfigError
-        Naming every label that no embryo carries.
+        Naming every label that no embryo carries, and those that are seen at one stage only.
     """
     carried = adata.obs[schema.PERTURBATION].astype(str).to_numpy()
     known = sorted(set(carried) - {""})
@@ -324,6 +329,11 @@ def learned(adata: AnnData, config: Config) -> dict[str, AnnData]:
         for label in config.fit.knockouts
         if label not in known
     ]
+    for label in config.fit.knockouts:
+        times = np.unique(adata.obs[schema.TIME].to_numpy(float)[carried == label])
+        if len(times) == 1:
+            found = f"fit.knockouts names {label!r}, which is seen at {times[0]:g} h only"
+            problems.append(Problem(found, "two stages or more", "leave it out"))
     if problems:
         raise ConfigError(*problems, subject="fit.knockouts")
     return {label: adata[carried == label].copy() for label in config.fit.knockouts}

@@ -79,6 +79,34 @@ def test_embryos_that_lie_as_they_fell_are_not_turned() -> None:
         np.testing.assert_allclose(adata.obsm[schema.ALIGNED][:10], x[:10] - x[:10].mean(axis=0))
 
 
+def test_fixed_embryos_of_later_stages_are_laid_by_their_own_first_stage() -> None:
+    rng = np.random.default_rng(0)
+    shape = rng.normal(size=(60, 3)) * [9, 4, 2] + rng.exponential(size=(60, 3))
+    turned = shape @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    turned = turned if np.linalg.det(np.linalg.lstsq(shape, turned)[0]) > 0 else -turned
+    obs = pd.DataFrame({
+        schema.EMBRYO: np.repeat(["a", "a", "late"], 60), schema.TIME: np.repeat([0.0, 1.0, 1.0], 60),
+        cells.SPLIT: np.repeat([cells.TRAIN, cells.TRAIN, cells.EDITED], 60),
+    }, index=[f"c{k}" for k in range(180)])  # fmt: skip
+    x = np.concatenate([shape, shape, turned + 5])
+    genes = np.tile(np.log1p(np.abs(shape)), (3, 1)).astype(np.float32)
+    adata = ad.AnnData(genes, obs=obs, obsm={schema.SPATIAL: x})
+    adata.uns[schema.META] = {"frame": "raw", "space_unit": "um", "time_unit": "h", "expression": "log1p"}
+    cells.align(adata, config.parse({}))
+    np.testing.assert_allclose(adata.obsm[schema.ALIGNED][120:], adata.obsm[schema.ALIGNED][60:120], atol=1.0)
+
+
+def test_knock_outs_of_one_stage_tell_a_circuit_nothing() -> None:
+    obs = pd.DataFrame({
+        schema.PERTURBATION: ["knockout a", "knockout b", "knockout b"], schema.TIME: [1.0, 1.0, 2.0]
+    }, index=["x", "y", "z"])  # fmt: skip
+    adata = ad.AnnData(np.ones((3, 1), np.float32), obs=obs)
+    told = {"structure": "circuit", "knockouts": ["knockout b"]}
+    assert list(cells.learned(adata, config.parse({"fit": told}))) == ["knockout b"]
+    with pytest.raises(ConfigError, match="seen at 1 h only"):
+        cells.learned(adata, config.parse({"fit": told | {"knockouts": ["knockout a", "knockout b"]}}))
+
+
 def test_what_only_a_circuit_has_is_refused_elsewhere() -> None:
     with pytest.raises(ConfigError, match=r"fit\.bootstrap"):
         config.parse({"fit": {"bootstrap": True}})
