@@ -303,16 +303,20 @@ def test_a_law_that_wild_type_refutes_is_flagged() -> None:
         produce = fields.Still.__call__
         refuted: tuple[str, ...] | None = ("trunk", "tail")
 
-    (said,) = told.on_wild_type(Known())
+    (said,) = told.on_wild_type([Known()])
     assert said.startswith("FLAGGED")
     assert "trunk, tail" in said
+    other = Known()
+    other.refuted = ("tail",)
+    assert "tail (2 of 2 seeds), trunk (1 of 2 seeds)" in told.on_wild_type([Known(), other])[0]
     Known.refuted = ()
-    assert "does not refute" in told.on_wild_type(Known())[0]
+    assert "tail (1 of 2 seeds)" in told.on_wild_type([Known(), other])[0]
+    assert "does not refute" in told.on_wild_type([Known()])[0]
     Known.refuted = None
-    assert "Not tested" in told.on_wild_type(Known())[0]
+    assert "Not tested" in told.on_wild_type([Known()])[0]
     Known.residual = object()
-    assert "may be hidden in it" in told.on_wild_type(Known())[1]
-    assert told.on_wild_type(fields.Still()) == []
+    assert "may be hidden in it" in told.on_wild_type([Known()])[1]
+    assert told.on_wild_type([fields.Still()]) == []
 
 
 def test_whether_genes_move_cells_is_said() -> None:

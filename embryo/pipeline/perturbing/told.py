@@ -1,5 +1,6 @@
 """What a perturbation tells: its tier, its sentences, its end states, its page."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,22 +49,26 @@ def tier(law: Field, edits: Sequence[Edit]) -> Tier:
     return Tier("C", text)
 
 
-def on_wild_type(law: Field) -> list[str]:
-    """Return what wild type says of a law of structure: nothing of one that has none."""
-    if laws.structured(law) is None:
+def on_wild_type(found: Sequence[Field]) -> list[str]:
+    """Return what wild type says of laws of structure, one of every seed: nothing of those that have none."""
+    known = [law for law in found if laws.structured(law) is not None]
+    if not known:
         return []
-    return [*_refuted(laws.refuted(law)), *([_EASED] if laws.eased(law) else [])]
+    return [*_refuted([laws.refuted(law) for law in known]), *([_EASED] if any(map(laws.eased, known)) else [])]
 
 
-def _refuted(wrong: Sequence[str] | None) -> list[str]:
-    if wrong is None:
+def _refuted(found: Sequence[tuple[str, ...] | None]) -> list[str]:
+    tested = [genes for genes in found if genes is not None]
+    if not tested:
         return ["Not tested against wild type: that takes two embryos or more at every stage."]
+    wrong = Counter(gene for genes in tested for gene in genes)
     if not wrong:
         return [
             "Wild type does not refute the law of any gene (two halves of the embryos, one stage "
             "ahead; of few embryos the test sees little)."
         ]
-    few = ", ".join(wrong[:8]) + (f" and {len(wrong) - 8} more" if len(wrong) > 8 else "")
+    named = [f"{gene} ({k} of {len(tested)} seeds)" if len(tested) > 1 else gene for gene, k in wrong.most_common()]
+    few = ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")
     return [
         f"FLAGGED: wild type refutes the fitted law of {few}: more than 5 % of their change from stage to stage is "
         "missed, and not by chance. A regulator may be missing; what passes through these genes is not claimed."

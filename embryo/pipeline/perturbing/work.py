@@ -107,7 +107,7 @@ def perturb(
         effect, split, answer = map(effects.over_embryos, (effect, split, answer))
     sure = (
         tier.sentence,
-        *told.on_wild_type(bench.laws[0]),
+        *told.on_wild_type(bench.laws),
         *told.on_motion(bench.laws, asked=bench.run.config.fit.forces, growth=bench.growth),
         wildtype.sentence(effect, bench.wild[1]),
         told.on_support(reach, abstain_above),
