@@ -6,7 +6,7 @@ The law is linear in its strengths beta: each scene (one body at one time, and h
     min  |dx - X beta|^2 / 2 + penalty sum_gene-columns |X_j| beta_j     beta >= 0 (all but background, chemotaxis)
 
 (non-negative lasso; Slawski and Hein 2013, Electron. J. Stat. 7:3004), solved exactly as bounded least squares on the
- Cholesky factor of X'X, then refitted on the columns that stayed (relaxed lasso; Meinshausen 2007). Penalty, and
+Cholesky factor of X'X, then refitted on the columns that stayed (relaxed lasso; Meinshausen 2007). Penalty, and
 the lengths of the tissue in which the law is not linear, are those that foretell the scenes of embryos left out.
 
 What is watched is velocities (`embryo.fit.scenes`), or whole bodies at unpaired stages (`embryo.fit.flux`).
