@@ -188,15 +188,6 @@ def test_yardsticks_say_what_would_be_seen_anyway(bench: Bench, tmp_path: Path) 
     assert any("same edit of 2 genes of like level" in s for s in found.sentences)
 
 
-def test_shifts_that_differ_by_rounding_are_the_same() -> None:
-    rows = [("difference", "embryo", 1.1e-16, 1), ("floor", yardsticks.RANDOM, 5.6e-17, 1)]
-    rows += [("floor", yardsticks.DELAY, 5.6e-17, 1)]
-    effect = pd.DataFrame(rows, columns=["role", "model", "value", "n_seeds"])
-    effect = effect.assign(metric="bray_curtis[fates]", time_h=6.0, low=effect["value"], high=effect["value"])
-    (said,) = yardsticks.sentences(effect)
-    assert "shift by 0 (Bray-Curtis), no more than the same edit of one gene of like level does (0 to 0)" in said
-
-
 def test_random_genes_are_others_of_like_level(bench: Bench) -> None:
     level = dict(zip(bench.panel, bench.controls[0].g.mean(dim=(0, 1)).tolist(), strict=True))
     edits = [Edit("gene0", Operation.KNOCKDOWN, 0.3), Edit("gene1", fraction=0.5)]
