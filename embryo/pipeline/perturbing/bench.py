@@ -91,7 +91,7 @@ class Bench:
             parts = [(t, starts.prepared(run, adata, part.copy(), start)) for t, part in _by_time(whole)]
             (t0, new), name = parts[0], start.stem
             state, later = fit.states(new), {t: fit.states(part) for t, part in parts[1:]}
-        end = float(adata.obs[schema.TIME].max()) if until_h is None else until_h
+        end = _trained_h(adata)[1] if until_h is None else until_h
         starts.require_finite(end, name)
         if end - t0 < schema.SAME_TIME_H:
             problem = Problem(f"cells at {t0:g} h to be rolled to {end:g} h", "an end after that", "give --until-h")
@@ -147,6 +147,11 @@ class Bench:
     def fate(self) -> measure.FateClassifier:
         """The read-out of fates."""
         return results.fates(self.run, self.adata)
+
+    @property
+    def trained_h(self) -> tuple[float, float]:
+        """First and last time of the training cells, hours."""
+        return _trained_h(self.adata)
 
     @cached_property
     def asked(self) -> encoded.Asked | str:
@@ -297,6 +302,11 @@ class Bench:
         if edit.operation is Operation.ABLATE and bool(carried.all()):
             problems.append(Problem(f"{edit.label}: every cell", "some cells left", "ablate fewer"))
         return problems
+
+
+def _trained_h(adata: AnnData) -> tuple[float, float]:
+    t = adata.obs.loc[(adata.obs[cells.SPLIT] == cells.TRAIN).to_numpy(), schema.TIME].to_numpy(float)
+    return float(t.min()), float(t.max())
 
 
 def _by_time(adata: AnnData, above_h: float = -np.inf) -> list[tuple[float, AnnData]]:

@@ -106,6 +106,17 @@ def on_motion(found: Sequence[Field], *, asked: bool, growth: str) -> list[str]:
     return out
 
 
+def on_time(times_h: Sequence[float], trained_h: tuple[float, float]) -> list[str]:
+    """Return whether a roll-out goes where no training cell was in time."""
+    first, last = trained_h
+    if times_h[0] > first - schema.SAME_TIME_H and times_h[-1] < last + schema.SAME_TIME_H:
+        return []
+    return [
+        f"EXTRAPOLATES: rolled from {times_h[0]:g} to {times_h[-1]:g} h, fitted to {first:g} to {last:g} h. No "
+        "training cell says what the law is outside."
+    ]
+
+
 def on_support(reach: pd.DataFrame, abstain_above: float) -> str:
     """Return the sentence about the support."""
     edited, control = (effects.share(reach, arm) for arm in ("edited", "control"))

@@ -109,6 +109,7 @@ def perturb(
         tier.sentence,
         *told.on_wild_type(bench.laws),
         *told.on_motion(bench.laws, asked=bench.run.config.fit.forces, growth=bench.growth),
+        *told.on_time(bench.times_h, bench.trained_h),
         wildtype.sentence(effect, bench.wild[1]),
         told.on_support(reach, abstain_above),
     )
