@@ -108,7 +108,7 @@ def forces(found: Sequence[Watched], search: Search | None = None, ligands: Liga
     Raises
     ------
     SchemaError
-        If there are fewer than two scenes.
+        If there are fewer than two scenes, or no body has two cells.
     """
     search = search or Search()
     if len(found) < 2:
@@ -276,7 +276,12 @@ def _start(found: Sequence[Watched], ligands: Ligands | None) -> tuple[Mechanics
     law = Mechanics(genes=g.shape[1], space=space, ligands=count).double()
     scale = torch.as_tensor(np.quantile(g.expm1().numpy(), _SCALE, axis=0))
     law.unit.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
-    near = float(torch.cat([nearest(s.x, 1).distance[:, 0] for s in bodies]).median())
+    several = [s.x for s in bodies if len(s) > 1]
+    if not several:
+        raise SchemaError(
+            Problem("bodies of one cell", "two cells or more in some", "give later stages"), subject="forces"
+        )
+    near = float(torch.cat([nearest(x, 1).distance[:, 0] for x in several]).median())
     length = float(torch.cat([(s.x - s.x.mean(0)).square().sum(1) for s in bodies]).mean().sqrt())
     steep = float(torch.cat([k.norm(dim=-1).flatten() for k in slopes]).quantile(0.9)) / 20 if slopes else 1e-3
     times = [s.t_h for s in found] + [s.t_h + s.dt_h for s in found]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from embryo.core.errors import SchemaError
 from embryo.core.state import State
 from embryo.datasets import synthetic
 from embryo.datasets.synthetic.circuit import CADHERINS, INDEX
@@ -66,6 +67,17 @@ def test_embryos_seen_twice_are_told_apart_and_others_pooled() -> None:
     assert [(p.embryo, len(p.early), len(p.early[0])) for p in twice] == [("1", 1, 2), ("2", 1, 2)]
     once = passages([0.0, 2.0], [body(x), body(x)], [who, who + 3], born(0))
     assert [(p.embryo, len(p.early), len(p.late), p.dt_h) for p in once] == [("0 h", 3, 3, 2.0)]
+
+
+def test_embryos_that_begin_as_one_cell_may_tell_of_forces() -> None:
+    rng = np.random.default_rng(4)
+    stages = [body(20 * rng.normal(size=(n, 3)), rng.random((n, 1))) for n in (1, 8, 16)]
+    who = [torch.zeros(len(s), dtype=torch.long) for s in stages]
+    found = passages([0.0, 1.0, 2.0], stages, who, born(0))
+    assert np.isfinite(forces(found).unexplained)
+    alone = passages([0.0, 1.0, 2.0], [stages[0]] * 3, [who[0]] * 3, born(0))
+    with pytest.raises(SchemaError, match="bodies of one cell"):
+        forces(alone)
 
 
 def test_forces_are_found_from_unpaired_stages() -> None:
