@@ -10,7 +10,7 @@ and v is linear in the strengths of forces, each of which is known where all cel
 at both stages and averaged.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -103,7 +103,11 @@ class _Functions:
 
 
 def passages(
-    times_h: Sequence[float], stages: Sequence[State], embryos: Sequence[Int[Tensor, " _"]], births: Births
+    times_h: Sequence[float],
+    stages: Sequence[State],
+    embryos: Sequence[Int[Tensor, " _"]],
+    births: Births,
+    origins: Mapping[int, int] | None = None,
 ) -> list[Passage]:
     """Return the passages of every embryo that is seen at two stages in a row; where none is, those of all together.
 
@@ -113,12 +117,15 @@ def passages(
         Of each stage: when, its cells, and the number of each cell's embryo.
     births
         Net rate of division.
+    origins
+        Of embryos that are copies: of which one; they are left out together.
     """
     made = []
     for (t0, a, who_a), (t1, b, who_b) in pairwise(zip(times_h, stages, embryos, strict=True)):
         seen = [sorted(set(who.tolist())) for who in (who_a, who_b)]
         both = [e for e in seen[0] if e in seen[1]]
-        for early, late, name in [([e], [e], str(e)) for e in both] or [(seen[0], seen[1], f"{t0:g} h")]:
+        single = [([e], [e], str((origins or {}).get(e, e))) for e in both]
+        for early, late, name in single or [(seen[0], seen[1], f"{t0:g} h")]:
             bodies = (tuple(a[who_a == e] for e in early), tuple(b[who_b == e] for e in late))
             made.append(Passage(float(t0), float(t1 - t0), *bodies, name, births))
     return made

@@ -84,12 +84,15 @@ class Fitted:
         The same without pair forces and chemotaxis: background and wall alone.
     penalty
         That was chosen.
+    sure
+        Whether it explains scenes left out better than rest, and better than without, by more than a standard error.
     """
 
     law: Mechanics
     unexplained: float
     without: float
     penalty: float
+    sure: bool
 
 
 def forces(found: Sequence[Watched], search: Search | None = None, ligands: Ligands | None = None) -> Fitted:
@@ -138,8 +141,10 @@ def _settled(tried: "_Folds", search: Search) -> Fitted:
     chosen = int(np.flatnonzero(mean <= mean[best] + spread)[0])
     beta = tried.solve(sum_of(tried.moments.values()), search.penalties[chosen])
     trial = tried.trial
-    without = float(np.mean([tried.moments[k].error(trial.outside_only(tried.rest(k))) for k in tried.moments]))
-    return Fitted(trial.write(beta), float(mean[chosen]), without, search.penalties[chosen])
+    without = np.array([own.error(trial.outside_only(tried.rest(k))) for k, own in tried.moments.items()])
+    gain = np.minimum(without, 1.0) - errors[chosen]
+    sure = bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
+    return Fitted(trial.write(beta), float(mean[chosen]), float(without.mean()), search.penalties[chosen], sure)
 
 
 @dataclass(frozen=True, eq=False)

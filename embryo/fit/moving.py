@@ -7,7 +7,7 @@ weighted by its growth. Cells of two stages are not matched: two samples of one 
 the mean of matched displacements shrinks a body.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -54,7 +54,12 @@ class Crowd:
         return Crowd(self.t_h, self.y[rows], self.x[rows], self.mass[rows], self.embryo[rows])
 
 
-def growth(crowds: Sequence[Crowd], *others: Sequence[Crowd], cycling: Sequence[int] | None = None) -> Growth:
+def growth(
+    crowds: Sequence[Crowd],
+    *others: Sequence[Crowd],
+    cycling: Sequence[int] | None = None,
+    origins: Mapping[int, int] | None = None,
+) -> Growth:
     """Fit a growth rate linear in levels to the numbers of cells of whole embryos, from stage to stage.
 
     Each embryo that is seen at two stages in a row tells for itself, since embryos differ; where none is, the mean
@@ -68,9 +73,12 @@ def growth(crowds: Sequence[Crowd], *others: Sequence[Crowd], cycling: Sequence[
         The same of knock-outs: where wild type never goes, they tell what a gene does to growth.
     cycling
         Genes that may change growth; all by default.
+    origins
+        Of embryos that are copies: of which one; they are left out together.
     """
     each = [(one, e) for one in (crowds, *others) for e in torch.cat([c.embryo for c in one]).unique().tolist()]
-    rows = [row for k, (one, e) in enumerate(each) for row in _grown([c.of(e) for c in one], k)]
+    folds = [(origins or {}).get(e, e) if one is crowds else -k for k, (one, e) in enumerate(each, 1)]
+    rows = [row for (one, e), k in zip(each, folds, strict=True) for row in _grown([c.of(e) for c in one], k)]
     if not rows:
         pooled = _grown([replace(c, mass=c.mass / len(c.embryo.unique())) for c in crowds], 0)
         rows = [(*row[:4], k % _FOLDS) for k, row in enumerate(pooled)]

@@ -1,7 +1,7 @@
 """Cells of a series -> the stages of a tissue: how it grows and moves, by which forces, and what rides with cells."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from embryo.fields.posefree import Swelling, depth, radius_um
 from embryo.fields.regulated import Growth
 from embryo.fields.residual import FAINT
 from embryo.fit import mechanics, moving
+from embryo.fit.bootstrap import ORIGIN
 from embryo.fit.coupled import states
 from embryo.fit.flux import passages
 from embryo.fit.moments import Series
@@ -59,6 +60,8 @@ class Tissue:
         From stage to stage.
     riding
         Measured inputs, or else places carried back to the first stage; and growth.
+    origins
+        Number of the embryo of which each is a copy, where some were drawn twice.
     """
 
     times_h: tuple[float, ...]
@@ -67,6 +70,7 @@ class Tissue:
     growth: Growth
     motion: Motion
     riding: tuple[Riding, ...]
+    origins: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -91,7 +95,8 @@ class Tissue:
         rows, stages, crowds = _crowds(adata, unit)
         times, embryos = tuple(c.t_h for c in crowds), tuple(c.embryo for c in crowds)
         others = [_crowds(o, unit)[2] for o in beside]
-        growth = moving.growth(crowds, *others, cycling=cycling) if like is None else like.growth
+        copies = _origins(adata)
+        growth = moving.growth(crowds, *others, cycling=cycling, origins=copies) if like is None else like.growth
         motion = moving.motion(crowds, growth) if like is None else like.motion
         if held is None:
             riding = [Riding(motion.back(c.t_h, c.x)) for c in crowds]
@@ -103,7 +108,7 @@ class Tissue:
             replace(own, growth_per_h=growth(c.y), **{name: part[r] for name, part in more.items()})
             for own, c, r in zip(riding, crowds, rows, strict=True)
         ]
-        return cls(times, stages, embryos, growth, motion, tuple(riding))
+        return cls(times, stages, embryos, growth, motion, tuple(riding), copies)
 
     def series(self, unit: Float[Tensor, " genes"], ligands: Ligands, silenced: tuple[int, ...] = ()) -> Series:
         """Return levels, what each cell receives, and what rides with it; silenced genes make nothing."""
@@ -121,10 +126,10 @@ class Tissue:
         def received(s: State) -> tuple[Tensor, Tensor]:
             return ligands.slopes(levels(s), s.x, s.mass)
 
-        seen = passages(self.times_h, self.states, self.embryos, lambda s: self.growth(levels(s)))
+        seen = passages(self.times_h, self.states, self.embryos, lambda s: self.growth(levels(s)), self.origins)
         search = replace(_SEARCH, sticky=own and tuple((k, k) for k in own), motile=motile)
         found = mechanics.forces(seen, search, received if ligands.columns else None)
-        return found.law.float() if found.unexplained < min(1.0, found.without) else None
+        return found.law.float() if found.sure else None
 
 
 def _crowds(
@@ -159,6 +164,15 @@ def _holding(inputs: Float[Tensor, "cells inputs"], held: Held, t_h: float) -> R
     """Return inputs, and as coordinates of the tissue their logarithm, less what fades in all cells alike."""
     now = inputs.double()
     return Riding((now.clamp(min=FAINT) / held(t_h, torch.ones_like(now))).log(), now)
+
+
+def _origins(adata: AnnData) -> dict[int, int]:
+    """Return the number of the embryo of which each is a copy; numbers as in the crowds."""
+    if ORIGIN not in adata.obs:
+        return {}
+    number = np.unique(_embryos(adata), return_inverse=True)[1]
+    origin = np.unique(adata.obs[ORIGIN].astype(str), return_inverse=True)[1]
+    return dict(zip(number.tolist(), origin.tolist(), strict=True))
 
 
 def _embryos(adata: AnnData) -> np.ndarray:

@@ -107,9 +107,10 @@ class Wiring:
                 )
             if not self.posed:
                 problems.append(Problem("forces between bodies without a pose", "a pose", "set fit.forces to false"))
-        if self.prior and not {target for _, target in self.prior} & set(panel):
-            found = f"a prior of {len(self.prior)} edges, none of them to a gene of the panel"
-            problems.append(Problem(found, f"targets among {', '.join(panel[:12])}", "correct the names"))
+        sources = {*panel, *(self.held.names if self.held is not None else ())}
+        if self.prior and not any(source in sources and target in panel for source, target in self.prior):
+            found = f"a prior of {len(self.prior)} edges, none of them between genes of the panel"
+            problems.append(Problem(found, f"sources and targets among {', '.join(panel[:12])}", "correct the names"))
         problems += _of_velocities(adata, panel)
         space = np.asarray(adata.obsm[schema.ALIGNED]).shape[1] if schema.ALIGNED in adata.obsm else 0
         if space != 3:

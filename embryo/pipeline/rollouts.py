@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from embryo import couple, encoders, fields, fit, perturb, simulate
-from embryo.config import Config, Couple
+from embryo.config import Config, Couple, Fit
 from embryo.core import field as laws
 from embryo.core import schema, store
 from embryo.core.coupling import Coupling
@@ -92,7 +92,19 @@ def fit_one(
     field = _law(run, adata, pairs, training, progress)
     out = f"fields/seed-{seed}.safetensors"
     fields.save(field, run.path / out, seed=seed, loss=losses[-1])
-    return [out], f"{f.steps} steps, loss {losses[-1]:.3f} of the targets' mean square"
+    return [out], f"{f.steps} steps, loss {losses[-1]:.3f} of the targets' mean square{_of_circuit(field, f)}"
+
+
+def _of_circuit(law: fields.Learned, asked: Fit) -> str:
+    """Return what the fit of a circuit came to: genes whose law wild type refutes, and whether forces were kept."""
+    if not isinstance(law, fields.Regulated):
+        return ""
+    wrong = law.refuted
+    said = ["circuit not tested" if wrong is None else f"wild type refutes the law of {', '.join(wrong) or 'no gene'}"]
+    said += [f"learned from {', '.join(law.training_edits)}"] if law.training_edits else []
+    if asked.forces:
+        said.append("forces move cells" if law.forces is not None else "forces refuted: cells move as the tissue does")
+    return "; " + "; ".join(said)
 
 
 def _law(

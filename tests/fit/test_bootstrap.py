@@ -8,6 +8,7 @@ from anndata import AnnData
 from embryo import fit
 from embryo.core import schema
 from embryo.core.errors import SchemaError
+from embryo.fit.bootstrap import ORIGIN
 
 
 def cells(*, own: bool = False) -> AnnData:
@@ -48,3 +49,11 @@ def test_one_embryo_is_nothing_to_draw_from() -> None:
     adata = cells()[:70]
     with pytest.raises(SchemaError, match="one embryo at 2 h"):
         fit.drawn(adata, 0)
+
+
+def test_copies_say_of_which_embryo_they_are_and_never_stand_alone() -> None:
+    for seed in range(30):
+        own = fit.drawn(cells(), seed)
+        first = own.obs[schema.EMBRYO].astype(str).str.replace(r" \(\d+\)$", "", regex=True)
+        assert (own.obs[ORIGIN].astype(str) == first).all()
+        assert len(set(own.obs[ORIGIN])) > 1

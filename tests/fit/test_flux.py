@@ -110,3 +110,10 @@ def test_forces_are_found_from_unpaired_stages() -> None:
     sticky = law.adhesion.diagonal()[CADHERINS].numpy()
     np.testing.assert_allclose(sticky, truth.adhesion_um_per_h * np.array(truth.cadherin_strengths), rtol=0.6)
     assert float(law.chemotaxis[INDEX["motility"], 0]) == pytest.approx(truth.chemotaxis_um_per_h, rel=0.6)
+
+
+def test_copies_of_an_embryo_are_left_out_together() -> None:
+    x = np.random.default_rng(4).normal(size=(6, 3))
+    who = torch.tensor([0, 0, 1, 1, 2, 2])
+    found = passages([0.0, 1.0], [body(x), body(x)], [who, who], born(0), {0: 0, 1: 0, 2: 1})
+    assert [p.embryo for p in found] == ["0", "0", "1"]

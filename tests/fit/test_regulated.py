@@ -297,5 +297,5 @@ def test_a_hard_prior_forbids_and_a_soft_one_only_prefers(cells, pairs) -> None:
         assert float(genes[1, kept].abs().max()) > 0.01
         genes[1, kept] = 0.0
         assert (float(genes.abs().max()) == float(signals.abs().max()) == 0.0) is hard
-    with pytest.raises(SchemaError, match="none of them to a gene of the panel"):
+    with pytest.raises(SchemaError, match="none of them between genes of the panel"):
         fit.regulated(cells, pairs, QUICK, fit.Wiring(prior=(("a", "b"),)), torch.eye(18)[:, :5])
