@@ -16,7 +16,7 @@ ORIGIN = "drawn_from"  # obs: the embryo that a copy is of; copies are left out 
 def drawn(adata: AnnData, seed: int) -> AnnData:
     """Return as many embryos, drawn with replacement, without their expression matrix; one drawn again has a new name.
 
-    At least two different ones are drawn; ``obs["drawn_from"]`` says of which embryo each is.
+    ``obs["drawn_from"]`` says of which embryo each is.
 
     Embryos seen at all times are drawn once; where times have embryos of their own they are drawn time by time.
 
@@ -48,8 +48,6 @@ def drawn(adata: AnnData, seed: int) -> AnnData:
     for group in [np.ones(len(t), bool)] if everywhere else [t == u for u in np.unique(t)]:
         present = np.unique(name[group])
         chosen = draw.choice(present, len(present)).tolist()
-        while len(set(chosen)) < 2:  # one embryo says nothing of how embryos differ, nor can it be left out
-            chosen = draw.choice(present, len(present)).tolist()
         for k, embryo in enumerate(chosen):
             own = np.flatnonzero(group & (name == embryo))
             again = chosen[:k].count(embryo)

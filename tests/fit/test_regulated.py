@@ -201,8 +201,8 @@ def bodies():
     """Dense small embryos that crawl and divide, every cell seen."""
     params = synthetic.Params(n_cells=200, semi_axes_um=(60.0, 27.5, 27.5))
     seen = synthetic.Measurement(random_pose=False, n_genes=18)
-    times = tuple(map(float, range(4, 8)))
-    adata = synthetic.generate(n_embryos=2, seed=5, params=params, measurement=seen, times_h=times)
+    times = tuple(map(float, range(4, 10)))
+    adata = synthetic.generate(n_embryos=3, seed=5, params=params, measurement=seen, times_h=times)
     return embedded(adata)
 
 
