@@ -73,7 +73,8 @@ def missed(numbers: circuit.Numbers, of: Series, how: Settings) -> float:
 
 def test_a_residual_stands_in_for_an_input_that_is_missing() -> None:
     """On embryos that the fit has not seen; as its penalty grows the circuit alone comes back."""
-    how, residual = replace(settings(), cells=80), Residual([0.0, 0.0], [1.0, 6.0])
+    phases = (Phase(iterations=100), Phase(weak=0.0, windows=(1,), iterations=100, decay=True))
+    how, residual = replace(settings(), cells=80, phases=phases), Residual([0.0, 0.0], [1.0, 6.0])
     found = [circuit.fit([hidden(0)], how, seed=0).numbers]
     for penalty in (1e-3, 1e8):
         ridge = torch.full((2 + len(residual.names),), circuit.RIDGE, dtype=torch.float64)

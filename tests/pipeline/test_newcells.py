@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -16,6 +17,7 @@ from embryo import config as configs
 from embryo import fields, fit, pipeline, read, reconstruct
 from embryo.core import schema, store
 from embryo.core.errors import ConfigError, EmbryoError, FrameError, SchemaError, StoreError
+from embryo.fit.circuit import Phase
 from embryo.pipeline import newcells, perturbing, rollouts, starts
 from embryo.pipeline.folder import RunFolder
 
@@ -43,6 +45,18 @@ def cells(times: tuple[float, ...], seed: int = 0) -> AnnData:
     uns = {schema.META: {"time_unit": "h", "space_unit": "um", "expression": "counts"}}
     var = pd.DataFrame(index=GENES)
     return AnnData(counts, obs=obs, var=var, obsm={schema.SPATIAL: x}, layers={schema.COUNTS: counts}, uns=uns)
+
+
+@pytest.fixture(autouse=True)
+def few_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Circuits of runs are fitted in a few steps: what they read is tested here, not how well they fit."""
+    circuits = importlib.import_module("embryo.fit.circuit")
+    real, phases = circuits.fit, (Phase(iterations=5), Phase(weak=0.0, windows=(1,), iterations=5, decay=True))
+
+    def quick(series, settings=None, **named):
+        return real(series, replace(settings or circuits.Settings(), phases=phases), **named)
+
+    monkeypatch.setattr(circuits, "fit", quick)
 
 
 @pytest.fixture(scope="module")
