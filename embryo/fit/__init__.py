@@ -2,7 +2,7 @@
 
 from embryo.fit.atlas import atlas
 from embryo.fit.bootstrap import drawn
-from embryo.fit.circuit import Settings
+from embryo.fit.circuit import UNPOSED, Settings
 from embryo.fit.conditional import conditional, gene_vectors
 from embryo.fit.counts import Shrinkage
 from embryo.fit.coupled import Pairs, pairs, states
@@ -20,6 +20,7 @@ from embryo.fit.training import Training
 from embryo.fit.wiring import Wiring
 
 __all__ = [
+    "UNPOSED",
     "Ends",
     "Forces",
     "Marginals",

@@ -95,6 +95,10 @@ class Settings:
     ground: float = 1e-3
 
 
+UNPOSED = Settings(phases=STAGED[:-1], ground=0.0)
+"""For bodies without a common pose: whole roll-outs and silent genes took the blastocyst's control off wild type."""
+
+
 class Numbers(nn.Module):
     """The free numbers of a fit, in double precision.
 

@@ -127,7 +127,7 @@ def _law(
         forces = fit.Forces(tuple(f.sticky), tuple(f.motile)) if f.forces else None
         wiring = fit.Wiring(
             tuple(f.ligands), f.ligand_um, posed=f.posed, led=led, residual=free, drawn=again, forces=forces,
-            cycling=tuple(f.cycling), prior=tuple(f.prior),
+            cycling=tuple(f.cycling), prior=tuple(f.prior), settings=fit.Settings() if f.posed else fit.UNPOSED,
         )  # fmt: skip
         return fit.regulated(
             adata[train].copy(), pairs(), training, wiring, response(run, names, dims),

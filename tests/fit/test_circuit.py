@@ -98,3 +98,9 @@ def test_a_gene_is_silent_by_itself_where_wild_type_leaves_it_open() -> None:
     assert float(quiet.bias.detach().max()) < 0.1
     weights = quiet.weights.detach()
     assert float(weights[0, 2]) > abs(float(weights[0, 3]))
+
+
+def test_bodies_without_a_pose_are_fitted_without_whole_roll_outs() -> None:
+    assert 0 in Settings().phases[-1].windows
+    assert all(0 not in phase.windows for phase in circuit.UNPOSED.phases)
+    assert circuit.UNPOSED.ground == 0.0
