@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from embryo.fields.circuit import Circuit
 from embryo.fit import moments, shooting
 from embryo.fit.descent import lbfgs
-from embryo.fit.moments import Kernels, Means, Series
+from embryo.fit.moments import Kernels, Means, Series, Stage
 from embryo.fit.shooting import Window
 
 _ROUND = 60  # iterations between two measurements of the curvature
@@ -127,6 +127,19 @@ class Numbers(nn.Module):
         self.inputs = inputs
         self.ridge: Tensor
         self.register_buffer("ridge", torch.full((columns,), RIDGE, dtype=real) if ridge is None else ridge)
+
+    @classmethod
+    def over(
+        cls,
+        stage: Stage,
+        decay_per_h: float,
+        inputs: nn.Module | None = None,
+        ridge: Float[Tensor, " columns"] | None = None,
+    ) -> "Numbers":
+        """Return the numbers of a circuit that reads what the cells of a stage hold, and `inputs`."""
+        free = 0 if inputs is None else inputs(0.0, stage.material[:1]).shape[1]
+        genes, known = stage.y.shape[1], stage.inputs.shape[1] + stage.signals.shape[1]
+        return cls(genes, genes + free + known, decay_per_h, inputs, ridge)
 
     @property
     def decay(self) -> Float[Tensor, " genes"]:
@@ -259,11 +272,7 @@ def fit(
         If the loss leaves the finite numbers.
     """
     settings = settings or Settings()
-    stage = series[0].stages[0]
-    known = stage.inputs.shape[1] + stage.signals.shape[1]
-    free = 0 if inputs is None else inputs(0.0, stage.material[:1]).shape[1]
-    genes = stage.y.shape[1]
-    numbers = start or Numbers(genes, genes + free + known, settings.decay_per_h, inputs, ridge)
+    numbers = start or Numbers.over(series[0].stages[0], settings.decay_per_h, inputs, ridge)
     kernels = Kernels.over(series[0], settings.places, settings.width, seed)
     lengths = [length for phase in settings.phases for length in phase.windows]
     ready = [prepare(one, kernels, lengths, settings.cells, seed) for one in series]

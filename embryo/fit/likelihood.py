@@ -72,11 +72,7 @@ def fit(
         Penalty of every weight relative to others.
     """
     how = settings or Settings()
-    first = series[0].stages[0]
-    known = first.inputs.shape[1] + first.signals.shape[1]
-    free = 0 if inputs is None else inputs(0.0, first.material[:1]).shape[1]
-    genes = first.y.shape[1]
-    numbers = Numbers(genes, genes + free + known, how.decay_per_h, inputs)
+    numbers = Numbers.over(series[0].stages[0], how.decay_per_h, inputs)
     stages, count = _heard(series)
     weight = torch.ones_like(numbers.weights) if prior is None else prior.to(numbers.weights)
     bend = weight / how.width / count[:, None]

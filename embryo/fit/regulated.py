@@ -122,16 +122,20 @@ def _test(law: Regulated, found: circuits.Fitted, series: Series, seed: int) -> 
 
 def _gradients(series: Series) -> Gradients:
     """Return inputs that fade from the ends of the tissue, to be fitted."""
-    material = torch.cat([s.material for s in series.stages])
-    low, high = (material.quantile(q, dim=0).tolist() for q in (0.01, 0.99))
+    low, high = _box(series)
     return Gradients(low, high, series.times_h[0])
 
 
 def _residual(series: Series) -> Residual:
     """Return functions on the box of places and times that was seen."""
-    material = torch.cat([s.material for s in series.stages])
-    low, high = (material.quantile(q, dim=0).tolist() for q in (0.01, 0.99))
+    low, high = _box(series)
     return Residual([*low, series.times_h[0]], [*high, series.times_h[-1]])
+
+
+def _box(series: Series) -> tuple[list[float], list[float]]:
+    """Return the ends of the tissue along each coordinate, less a hundredth of the cells."""
+    material = torch.cat([s.material for s in series.stages])
+    return material.quantile(0.01, dim=0).tolist(), material.quantile(0.99, dim=0).tolist()
 
 
 def _circuit(
