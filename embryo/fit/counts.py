@@ -108,20 +108,6 @@ def excess_of(
     return (left / mean.clamp(min=1e-12) ** 2)[mean * per_unit > _SEEN]
 
 
-def neighbours_of(
-    y: Float[Tensor, "cells genes"],
-    per_unit: Float[Tensor, "*cells genes"],
-    material: Float[Tensor, "cells axes"],
-    choices: tuple[int, ...] = _CHOICES,
-    *,
-    excess: float = 0.0,
-    seed: int,
-) -> int:
-    """Return the number of neighbours that best foretells held-out counts; see `errors`."""
-    errors = held_out(y, per_unit, material, choices, excess=excess, seed=seed)
-    return choices[int(errors.argmin())]
-
-
 def held_out(
     y: Float[Tensor, "cells genes"],
     per_unit: Float[Tensor, "*cells genes"],
